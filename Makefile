@@ -1,0 +1,46 @@
+# Everything a person types. `make demo` and `make test` work on a clean clone.
+PYTHON ?= python3
+# Extra arguments for installing torch, e.g. TORCH_FLAGS="--index-url <PyTorch's CPU index>"
+# where the default index serves a build with CUDA.
+TORCH_FLAGS ?=
+BIN := .venv/bin
+INSTALLED := .venv/installed
+
+.PHONY: setup demo test check lock clean
+
+setup: $(INSTALLED)
+
+$(INSTALLED): requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+		|| { echo "Python 3.11 or newer is needed; set PYTHON=/path/to/it"; exit 2; }
+	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	@echo "Installing into .venv (about 2 GB, once) ..."
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check $(TORCH_FLAGS) torch==2.13.0
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r requirements.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $@
+
+demo: setup
+	$(BIN)/groundtruth demo
+
+test: setup
+	$(BIN)/python -m pytest -n 2 --dist worksteal
+
+check: setup
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/python -m pip check
+	@cp requirements.lock .venv/requirements.lock
+	$(BIN)/uv pip compile $(LOCK_FLAGS) --output-file .venv/requirements.lock
+	@diff -u requirements.lock .venv/requirements.lock \
+		|| { echo "requirements.lock does not fit pyproject.toml: run 'make lock'"; exit 1; }
+
+LOCK_FLAGS := pyproject.toml --all-extras --universal --generate-hashes --no-header --quiet
+
+lock:
+	$(BIN)/uv pip compile $(LOCK_FLAGS) --output-file requirements.lock
+
+clean:
+	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -1,0 +1,13 @@
+"""What a site's tables must look like, and how raw data becomes one.
+
+Every error a user can cause derives from `GroundTruthError` and says what happened, where,
+and what to do next:
+
+    GroundTruthError
+    ├── ManifestError           site.toml is missing, misspelt or names no table
+    ├── ReaderError             a file is missing, empty or not what its name says
+    ├── UnknownColumnError      the de-identification gate met a column that no contract knows
+    ├── ContractViolationError  a table breaks its contract
+    ├── LeakError               a feature is known only after the prediction is made
+    └── FetchError              a public data set could not be fetched or is not the pinned one
+"""

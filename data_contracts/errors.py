@@ -1,0 +1,9 @@
+"""The root of every error that a user can cause and mend."""
+
+
+class GroundTruthError(Exception):
+    """Something that the reader of the message can put right.
+
+    The message is one clear sentence or two: what happened, where, and what to do next. It never
+    holds a value from a site's data. The command line prints it and exits with code 2.
+    """

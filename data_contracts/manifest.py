@@ -1,0 +1,140 @@
+"""`site.toml`: who a site is, and in which file each of its contract tables lies.
+
+The file belongs to the site. It says whether the data are private (the default), public or
+synthetic: only the latter two may be used with reproducible noise or without noise.
+"""
+
+import difflib
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import tomli_w
+
+from data_contracts.errors import GroundTruthError
+from data_contracts.fields import Role
+
+MANIFEST_NAME = "site.toml"
+
+Origin = Literal["private", "public", "synthetic"]
+OnError = Literal["fail", "quarantine"]
+
+
+class ManifestError(GroundTruthError):
+    """A site.toml is missing or cannot be understood."""
+
+
+@dataclass(frozen=True, slots=True)
+class SiteManifest:
+    """What a site says of itself.
+
+    Attributes:
+        name: Network pseudonym of the site.
+        role: Payer or provider.
+        tables: Contract name -> file or directory, absolute.
+        origin: Where the data come from; "private" unless the file says otherwise.
+        on_error: Whether a row that breaks its contract fails the table ("fail") or is set aside
+            and counted ("quarantine").
+        group: Pseudonym of the provider group or payer as it stands in the tables, where the site
+            is one ("" where it is not).
+    """
+
+    name: str
+    role: Role
+    tables: Mapping[str, Path]
+    origin: Origin = "private"
+    on_error: OnError = "fail"
+    group: str = ""
+
+    @classmethod
+    def load(cls, path: Path) -> "SiteManifest":
+        """Read `site.toml`, or the one in the folder `path`.
+
+        Raises:
+            ManifestError: It is missing, is not TOML, or has a wrong key or value.
+        """
+        file = path / MANIFEST_NAME if path.is_dir() else path
+        try:
+            raw = tomllib.loads(file.read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            raise ManifestError(f"{file} does not exist: a site needs a {MANIFEST_NAME}") from None
+        except (tomllib.TOMLDecodeError, UnicodeDecodeError, IsADirectoryError) as error:
+            raise ManifestError(f"{file} is not a TOML file: {error}") from None
+        site = _section(raw, "site", file)
+        _reject_unknown(raw, ("site", "tables"), file, "section")
+        _reject_unknown(site, ("name", "role", "origin", "on_error", "group"), file, "key")
+        if not site.get("name"):
+            raise ManifestError(f"{file}: [site] needs a name")
+        tables = _section(raw, "tables", file)
+        if not tables:
+            raise ManifestError(f"{file}: [tables] is empty; name at least one contract table")
+        return cls(
+            name=str(site["name"]),
+            role=_choice(site, "role", get_args(Role), file),
+            tables={name: (file.parent / str(value)).resolve() for name, value in tables.items()},
+            origin=_choice(site, "origin", get_args(Origin), file, default="private"),
+            on_error=_choice(site, "on_error", get_args(OnError), file, default="fail"),
+            group=str(site.get("group", "")),
+        )
+
+    def write(self, folder: Path) -> Path:
+        """Write `folder/site.toml`; tables inside the folder are named relative to it."""
+        file = folder / MANIFEST_NAME
+        site = {"name": self.name, "role": self.role, "origin": self.origin}
+        if self.group:
+            site["group"] = self.group
+        if self.on_error != "fail":
+            site["on_error"] = self.on_error
+        tables = {
+            name: str(path.relative_to(folder) if path.is_relative_to(folder) else path)
+            for name, path in self.tables.items()
+        }
+        file.write_text(tomli_w.dumps({"site": site, "tables": tables}), encoding="utf-8")
+        return file
+
+
+def sites_in(folder: Path) -> list[Path]:
+    """The site folders directly below `folder`, sorted by name.
+
+    Raises:
+        ManifestError: The folder does not exist or holds no site.
+    """
+    if not folder.is_dir():
+        raise ManifestError(f"{folder} is not a folder of sites")
+    sites = sorted(file.parent for file in folder.glob(f"*/{MANIFEST_NAME}"))
+    if not sites:
+        raise ManifestError(f"{folder} holds no site: no */{MANIFEST_NAME} below it")
+    return sites
+
+
+def _section(raw: Mapping[str, object], name: str, file: Path) -> Mapping[str, object]:
+    section = raw.get(name)
+    if not isinstance(section, Mapping):
+        raise ManifestError(f"{file}: section [{name}] is missing")
+    return section
+
+
+def _reject_unknown(
+    section: Mapping[str, object], known: tuple[str, ...], file: Path, kind: str
+) -> None:
+    for name in section:
+        if name not in known:
+            near = difflib.get_close_matches(name, known, n=1)
+            hint = f"; did you mean {near[0]!r}?" if near else f"; known are {', '.join(known)}"
+            raise ManifestError(f"{file}: unknown {kind} {name!r}{hint}")
+
+
+def _choice(
+    section: Mapping[str, object],
+    key: str,
+    allowed: tuple[Any, ...],
+    file: Path,
+    default: str | None = None,
+) -> Any:
+    value = section.get(key, default)
+    for choice in allowed:
+        if value == choice:
+            return choice
+    raise ManifestError(f"{file}: {key} = {value!r} is not one of {', '.join(allowed)}")

@@ -1,0 +1,1 @@
+"""The synthetic network: a federation whose truth is known."""
