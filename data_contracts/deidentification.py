@@ -1,0 +1,43 @@
+"""The de-identification gate: it sees the columns of every table before anything reads a row.
+
+First cut: the allowlist of names. A column that the contract does not know fails the table;
+nothing passes by being unknown. Value patterns, ages, ZIP codes and dates follow here.
+"""
+
+import difflib
+from collections.abc import Sequence
+
+import dataframely as dy
+
+from data_contracts.errors import GroundTruthError
+
+
+class UnknownColumnError(GroundTruthError):
+    """A table has a column that its contract does not know, so it may identify somebody."""
+
+
+def check_columns(columns: Sequence[str], schema: type[dy.Schema], *, source: str) -> None:
+    """Refuse a table with a column outside its contract.
+
+    Args:
+        columns: Names of the table's columns. Only names are looked at; no value is read.
+        schema: The contract.
+        source: Name of the file or table, for the message.
+
+    Raises:
+        UnknownColumnError: At least one column is not in the contract.
+
+    Source: 45 CFR 164.514(b)(2) lists what must go; an allowlist also stops what no list foresaw.
+    """
+    known = schema.column_names()
+    unknown = [name for name in columns if name not in known]
+    if not unknown:
+        return
+    hints = []
+    for name in unknown:
+        near = difflib.get_close_matches(name, known, n=1)
+        hints.append(f"{name!r} (did you mean {near[0]!r}?)" if near else repr(name))
+    raise UnknownColumnError(
+        f"{source}: unknown column{'s' if len(unknown) > 1 else ''} {', '.join(hints)}. "
+        "Only columns of the contract may enter: rename or remove them at the source."
+    )

@@ -1,0 +1,144 @@
+"""Raw tables become valid contract tables, and whatever breaks the contract is counted."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import dataframely as dy
+import polars as pl
+
+from data_contracts.catalog import CONTRACTS, Contract
+from data_contracts.deidentification import check_columns
+from data_contracts.errors import GroundTruthError
+from data_contracts.fields import terms_of
+from data_contracts.manifest import ManifestError, SiteManifest
+from data_contracts.readers.tabular import ReaderError, scan
+
+LIST_SEPARATOR = "|"
+"""Separates the values of a list in a CSV cell."""
+
+_TRUE, _FALSE = ("true", "t", "yes", "y", "1"), ("false", "f", "no", "n", "0")
+
+
+class ContractViolationError(GroundTruthError):
+    """A table lacks a required column, or rows break its contract."""
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """A contract table of one site.
+
+    Attributes:
+        contract: Its contract.
+        rows: The valid rows, with the contract's columns and types.
+        raw_rows: How many rows the source had.
+        rejects: Rule -> number of rows that broke it; a row may break several.
+    """
+
+    contract: Contract
+    rows: pl.DataFrame
+    raw_rows: int
+    rejects: Mapping[str, int] = field(default_factory=dict)
+
+    @property
+    def rejected_rows(self) -> int:
+        """How many rows were set aside."""
+        return self.raw_rows - self.rows.height
+
+
+def read_tables(manifest: SiteManifest) -> dict[str, Table]:
+    """All contract tables of a site, validated.
+
+    Raises:
+        ManifestError: The manifest names a table that is no contract.
+        ReaderError: A file cannot be read, or holds no row.
+        UnknownColumnError: The gate refused a column.
+        ContractViolationError: A table breaks its contract (and `on_error` is "fail").
+    """
+    return {name: read_table(name, path, manifest) for name, path in manifest.tables.items()}
+
+
+def read_table(name: str, path: Path, manifest: SiteManifest) -> Table:
+    """One contract table of a site; see `read_tables`."""
+    contract = CONTRACTS.get(name)
+    if contract is None:
+        raise ManifestError(
+            f"site {manifest.name}: [tables] names {name!r}, which is no contract; "
+            f"contracts are {', '.join(CONTRACTS)}"
+        )
+    source = f"site {manifest.name}, table {name} ({path.name})"
+    raw = scan(path)
+    check_columns(raw.collect_schema().names(), contract.schema, source=source)
+    unparsed = _unparsed(raw, contract.schema)
+    try:
+        conformed = _conform(raw, contract.schema, manifest, source).collect()
+        parsed = conformed.filter(~pl.any_horizontal(*unparsed)) if unparsed else conformed
+        valid, failure = contract.schema.filter(parsed.drop(*unparsed), cast=True)
+    except pl.exceptions.PolarsError as error:
+        reason = str(error).partition("\n")[0]
+        raise ReaderError(f"{source}: the file is malformed or mistyped: {reason}") from None
+    if conformed.is_empty():
+        raise ReaderError(f"{source}: the table has no rows")
+    bad_text = {name: count for name in unparsed if (count := int(conformed[name].sum()))}
+    table = Table(contract, valid, conformed.height, failure.counts() | bad_text)
+    if table.rejects and (manifest.on_error == "fail" or valid.is_empty()):
+        worst = sorted(table.rejects.items(), key=lambda item: -item[1])
+        rules = ", ".join(f"{rule} ({count} rows)" for rule, count in worst[:5])
+        raise ContractViolationError(
+            f"{source}: {table.rejected_rows} of {table.raw_rows} rows break contract "
+            f"{contract.name} {contract.version}: {rules}. Mend them at the source, or set "
+            'on_error = "quarantine" in site.toml to set such rows aside and count them.'
+        )
+    return table
+
+
+def _conform(
+    raw: pl.LazyFrame, schema: type[dy.Schema], manifest: SiteManifest, source: str
+) -> pl.LazyFrame:
+    """Give the frame the contract's columns, with text turned into flags and lists."""
+    types = raw.collect_schema()
+    columns, missing = [], []
+    for name, column in schema.columns().items():
+        if name not in types:
+            if not column.nullable and terms_of(column).held_by(manifest.role):
+                missing.append(name)
+            columns.append(pl.lit(None, dtype=column.dtype).alias(name))
+        elif types[name] == pl.String and column.dtype != pl.String:
+            columns.append(_parse_text(name, column))
+        else:
+            columns.append(pl.col(name))
+    if missing:
+        raise ContractViolationError(
+            f"{source}: required column{'s' if len(missing) > 1 else ''} "
+            f"{', '.join(missing)} missing"
+        )
+    return raw.select(*columns, *_unparsed(raw, schema).values())
+
+
+def _parse_text(name: str, column: dy.Column) -> pl.Expr:
+    """A text column as the type that its contract asks for."""
+    text = pl.col(name).str.strip_chars()
+    if column.dtype == pl.Boolean:
+        word = text.str.to_lowercase()
+        return pl.when(word.is_in(_TRUE)).then(True).when(word.is_in(_FALSE)).then(False).alias(name)
+    if isinstance(column, dy.List):
+        if isinstance(column.inner, dy.Struct):
+            return text.str.json_decode(column.dtype).alias(name)
+        return text.str.split(LIST_SEPARATOR).cast(column.dtype, strict=False).alias(name)
+    return text.alias(name)
+
+
+def _unparsed(raw: pl.LazyFrame, schema: type[dy.Schema]) -> dict[str, pl.Expr]:
+    """For each flag that the source holds as text or number: is its value neither true nor false?
+
+    Dataframely casts every other type and counts what does not fit; for flags polars would call 2
+    true and refuse text altogether.
+    """
+    types = raw.collect_schema()
+    checks = {}
+    for name, column in schema.columns().items():
+        if column.dtype == pl.Boolean and types.get(name, pl.Boolean) not in (pl.Boolean, pl.Null):
+            word = pl.col(name).cast(pl.String).str.strip_chars().str.to_lowercase()
+            known = word.is_in((*_TRUE, *_FALSE))
+            checks[f"{name}|flag"] = (word.is_not_null() & ~known).alias(f"{name}|flag")
+    return checks

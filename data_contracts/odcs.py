@@ -1,0 +1,147 @@
+"""The contracts as Open Data Contract Standard documents (ODCS v3, Bitol / Linux Foundation).
+
+The YAML under `contracts/` is generated from the schemas; a test holds the two together.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import dataframely as dy
+import yaml
+
+from data_contracts.catalog import CONTRACTS, Contract
+from data_contracts.fields import terms_of
+
+FOLDER = Path(__file__).parent / "contracts"
+
+_LOGICAL_TYPES = {
+    "string": "string",
+    "enum": "string",
+    "bool": "boolean",
+    "float64": "number",
+    "int8": "integer",
+    "int16": "integer",
+    "int32": "integer",
+    "list": "array",
+    "struct": "object",
+}
+
+
+def to_odcs(contract: Contract) -> dict[str, Any]:
+    """One contract as an ODCS document."""
+    columns = contract.schema.columns()
+    primary_key = contract.schema.primary_key()
+    properties = [
+        {"name": name, **_property(column)}
+        | (
+            {"primaryKey": True, "primaryKeyPosition": primary_key.index(name) + 1}
+            if name in primary_key
+            else {}
+        )
+        for name, column in columns.items()
+    ]
+    table: dict[str, Any] = {
+        "name": contract.name,
+        "logicalType": "object",
+        "physicalType": "table",
+        "description": _first_line(contract.schema),
+        "properties": properties,
+    }
+    if rules := _rules(contract.schema):
+        table["quality"] = rules
+    return {
+        "apiVersion": "v3.1.0",
+        "kind": "DataContract",
+        "id": f"groundtruth.{contract.name}",
+        "name": contract.name,
+        "version": contract.version,
+        "status": "draft",
+        "domain": "prior-authorization",
+        "description": {"purpose": contract.purpose},
+        "schema": [table],
+    }
+
+
+def export(folder: Path = FOLDER) -> list[Path]:
+    """Write every contract as `folder/<name>.odcs.yaml`; returns the files."""
+    folder.mkdir(parents=True, exist_ok=True)
+    files = []
+    for contract in CONTRACTS.values():
+        file = folder / f"{contract.name}.odcs.yaml"
+        file.write_text(render(contract), encoding="utf-8")
+        files.append(file)
+    return files
+
+
+def render(contract: Contract) -> str:
+    """One contract as YAML text."""
+    text: str = yaml.safe_dump(to_odcs(contract), sort_keys=False, width=100, allow_unicode=True)
+    return text
+
+
+def _property(column: dy.Column) -> dict[str, Any]:
+    kind = type(column).__name__.lower()
+    described: dict[str, Any] = {"logicalType": _LOGICAL_TYPES[kind], "physicalType": kind}
+    if column.description:
+        described["description"] = column.description
+    described["required"] = not column.nullable
+    if options := _options(column):
+        described["logicalTypeOptions"] = options
+    if isinstance(column, dy.List):
+        described["items"] = _property(column.inner)
+    if isinstance(column, dy.Struct):
+        described["properties"] = [
+            {"name": name, **_property(inner)} for name, inner in column.inner.items()
+        ]
+    if column.metadata:
+        described |= _terms(column)
+    return described
+
+
+def _terms(column: dy.Column) -> dict[str, Any]:
+    field = terms_of(column)
+    custom: dict[str, Any] = {"sites": field.sites, "availableAt": str(field.available_at)}
+    if field.unit:
+        custom["unit"] = field.unit
+    if field.declared_range:
+        custom["declaredRange"] = list(field.declared_range)
+    if field.standard:
+        custom["standard"] = field.standard
+    if isinstance(column, dy.Enum):
+        custom["allowedValues"] = list(column.categories)
+    return {
+        "classification": str(field.classification),
+        "customProperties": [
+            {"property": name, "value": value} for name, value in custom.items()
+        ],
+    }
+
+
+def _options(column: dy.Column) -> dict[str, Any]:
+    names = {
+        "regex": "pattern",
+        "min_length": "minLength",
+        "max_length": "maxLength",
+        "min": "minimum",
+        "max": "maximum",
+        "min_exclusive": "exclusiveMinimum",
+        "max_exclusive": "exclusiveMaximum",
+    }
+    return {
+        option: value
+        for attribute, option in names.items()
+        if (value := getattr(column, attribute, None)) is not None
+    }
+
+
+def _rules(schema: type[dy.Schema]) -> list[dict[str, Any]]:
+    """The schema's own rules, named and described as their functions are."""
+    return [
+        {"name": name, "type": "text", "description": _first_line(rule.validation_fn)}
+        for name, rule in vars(schema).items()
+        if hasattr(rule, "validation_fn")
+    ]
+
+
+def _first_line(documented: object) -> str:
+    return (documented.__doc__ or "").strip().partition("\n")[0]

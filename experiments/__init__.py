@@ -1,0 +1,1 @@
+"""Which questions are asked, with which settings, and how the answers are shown."""

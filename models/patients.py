@@ -1,0 +1,90 @@
+"""Rows grouped by patient: the privacy unit made concrete.
+
+A patient counts once, however many records it has: at most `max_records` of them are used, each
+with weight 1/m, and together they are clipped as one vector.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from data_contracts.features import Codes
+
+Vector = NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True)
+class PatientRows:
+    """Model rows of one site, sorted so that a patient's rows lie together.
+
+    Attributes:
+        codes: Feature codes, shape (n_rows, n_features), uint8.
+        labels: 0 or 1, shape (n_rows,), float64.
+        starts: Index of each patient's first row, shape (n_patients,).
+        weights: 1/m for each row of a patient with m rows, shape (n_rows,).
+        max_records: Bound on m.
+    """
+
+    codes: Codes
+    labels: Vector
+    starts: NDArray[np.intp]
+    weights: Vector
+    max_records: int
+
+    @property
+    def n_patients(self) -> int:
+        """Number of patients."""
+        return int(self.starts.size)
+
+    @property
+    def n_rows(self) -> int:
+        """Number of rows."""
+        return int(self.labels.size)
+
+    @property
+    def patient_of_row(self) -> NDArray[np.intp]:
+        """Number of each row's patient, from 0, shape (n_rows,)."""
+        first = np.zeros(self.n_rows, dtype=np.intp)
+        first[self.starts[1:]] = 1
+        return np.cumsum(first)
+
+
+def group_by_patient(
+    codes: Codes,
+    labels: Vector,
+    patient_tokens: pl.Series,
+    row_tokens: pl.Series,
+    *,
+    max_records: int,
+) -> PatientRows:
+    """Group rows by patient and keep at most `max_records` of each.
+
+    Args:
+        codes: Feature codes, shape (n, n_features).
+        labels: 0 or 1, shape (n,).
+        patient_tokens: Length n.
+        row_tokens: Length n; tokens are hashes, so keeping the smallest is a random choice that
+            depends on nothing but the record itself.
+        max_records: Bound on a patient's records, at least 1.
+    """
+    if max_records < 1:
+        raise ValueError(f"max_records must be at least 1, not {max_records}")
+    order = (
+        pl.DataFrame({"patient": patient_tokens, "row": row_tokens})
+        .with_row_index("index")
+        .sort("patient", "row", "index")
+        .filter(pl.int_range(pl.len()).over("patient") < max_records)
+    )
+    index = order["index"].to_numpy()
+    run_starts = (order["patient"] != order["patient"].shift()).fill_null(True).to_numpy()
+    starts = np.flatnonzero(run_starts)
+    counts = np.diff(starts, append=index.size)
+    return PatientRows(
+        codes=np.asfortranarray(codes[index]),
+        labels=labels[index],
+        starts=starts,
+        weights=np.repeat(1.0 / counts, counts),
+        max_records=max_records,
+    )

@@ -1,0 +1,197 @@
+"""What a site is asked: every question is a value whose answer has a known L2 sensitivity.
+
+A query is a frozen dataclass of arrays and numbers, so it travels as it is. Its answer is a sum
+over patients; `sensitivity` bounds how far one patient can move that sum, and depends on nothing
+but the query itself. Together they are all that a release needs.
+"""
+
+import math
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.clipping import clipped_patient_counts, clipped_patient_sum
+from models.patients import PatientRows
+
+Vector = NDArray[np.float64]
+Matrix = NDArray[np.float64]
+
+
+class Query(Protocol):
+    """A question to every site."""
+
+    @property
+    def step(self) -> str:
+        """Name of the step that it belongs to; the privacy plan prices steps."""
+        ...
+
+    @property
+    def sensitivity(self) -> float:
+        """L2 distance by which adding or removing one patient can change the answer."""
+        ...
+
+    def answer(self, rows: PatientRows) -> Vector:
+        """The sum over the site's patients, shape (d,), without noise."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class HistogramQuery:
+    """How often does each code of each feature occur, and each label?
+
+    Attributes:
+        n_codes: Number of codes of each feature, shape (n_features,), int64.
+    """
+
+    n_codes: NDArray[np.int64]
+    step = "histogram"
+
+    @property
+    def sensitivity(self) -> float:
+        """A patient adds weight one to each histogram and the labels, at most one to the records."""
+        return math.sqrt(self.n_codes.size + 2)
+
+    def answer(self, rows: PatientRows) -> Vector:
+        """Patient-weighted counts: a block per feature, labels 0 and 1, records / max_records."""
+        counts = [
+            np.bincount(rows.codes[:, feature], rows.weights, minlength=int(size))
+            for feature, size in enumerate(self.n_codes)
+        ]
+        ones = float(rows.weights @ rows.labels)
+        rest = [rows.n_patients - ones, ones, rows.n_rows / rows.max_records]
+        return np.concatenate([*counts, rest])
+
+
+@dataclass(frozen=True, slots=True)
+class GramQuery:
+    """How do the columns of different features go together?
+
+    Attributes:
+        tables: Values of each feature's columns at each code; see `pack_tables`.
+        table_shapes: Shape of each table, shape (n_features, 2), int64.
+        row_bound: L2 bound on a design row; longer rows are scaled down.
+    """
+
+    tables: Vector
+    table_shapes: NDArray[np.int64]
+    row_bound: float
+    step = "gram"
+
+    @property
+    def sensitivity(self) -> float:
+        """A patient's weighted mean of outer products has Frobenius norm <= row_bound^2."""
+        return self.row_bound**2
+
+    def answer(self, rows: PatientRows) -> Vector:
+        """Upper triangle of the weighted Gram matrix, off-diagonal entries times sqrt(2).
+
+        The factor makes the vector's L2 norm the matrix's Frobenius norm.
+        """
+        design = design_matrix(self.tables, self.table_shapes, rows)
+        norms = np.sqrt(np.einsum("ij,ij->i", design, design))
+        scale = np.minimum(1.0, self.row_bound / np.maximum(norms, np.finfo(float).tiny))
+        design *= (scale * np.sqrt(rows.weights))[:, None]
+        gram = design.T @ design
+        upper = np.triu_indices(gram.shape[0])
+        factors = np.where(upper[0] == upper[1], 1.0, math.sqrt(2.0))
+        return np.asarray(gram[upper] * factors)
+
+
+@dataclass(frozen=True, slots=True)
+class GradientQuery:
+    """In which direction does the logistic loss fall?
+
+    Attributes:
+        tables: Values of each feature's columns at each code, in whitened coordinates.
+        table_shapes: Shape of each table, shape (n_features, 2), int64.
+        whitening: Maps design rows to whitened coordinates, shape (n_columns, n_columns).
+        coefficients: Current coefficients in whitened coordinates, intercept first, shape
+            (n_columns + 1,).
+        clip: L2 bound on a patient's gradient; math.inf only where nothing is private.
+    """
+
+    tables: Vector
+    table_shapes: NDArray[np.int64]
+    whitening: Matrix
+    coefficients: Vector
+    clip: float
+    step = "gradient"
+
+    @property
+    def sensitivity(self) -> float:
+        """The clipping bound."""
+        return self.clip
+
+    def answer(self, rows: PatientRows) -> Vector:
+        """Sum over patients of their clipped gradient, shape (n_columns + 1,)."""
+        whitened = design_matrix(self.tables, self.table_shapes, rows) @ self.whitening
+        design = np.hstack([np.ones((rows.n_rows, 1)), whitened])
+        residuals = sigmoid(design @ self.coefficients) - rows.labels
+        if math.isinf(self.clip):
+            return np.asarray(residuals @ design)
+        return clipped_patient_sum(design, residuals, rows.starts, self.clip)
+
+
+@dataclass(frozen=True, slots=True)
+class ScoreQuery:
+    """How often does the label occur at each score?
+
+    Attributes:
+        shapes: Contribution of every code, all features one after the other.
+        n_codes: Number of codes of each feature, shape (n_features,), int64.
+        intercept: Intercept of the score, in log-odds.
+        bins: Number of score bins.
+        limit: Scores are binned evenly on [-limit, limit] log-odds; the rest falls to the ends.
+        clip: L2 bound on a patient's counts. The square root of the patient's largest number of
+            records clips only patients with several records in one cell.
+    """
+
+    shapes: Vector
+    n_codes: NDArray[np.int64]
+    intercept: float
+    bins: int
+    limit: float
+    clip: float
+    step = "recalibration"
+
+    @property
+    def sensitivity(self) -> float:
+        """The clipping bound."""
+        return self.clip
+
+    def answer(self, rows: PatientRows) -> Vector:
+        """Counts of records by label and score bin, shape (2 * bins,)."""
+        scores = np.full(rows.n_rows, self.intercept)
+        offset = 0
+        for feature, size in enumerate(self.n_codes.tolist()):
+            scores += np.take(self.shapes[offset : offset + size], rows.codes[:, feature])
+            offset += size
+        cells = np.floor((scores / self.limit + 1.0) * (self.bins / 2))
+        cells = np.clip(cells, 0, self.bins - 1) + self.bins * rows.labels
+        return clipped_patient_counts(
+            cells.astype(np.intp), rows.patient_of_row, n_cells=2 * self.bins, bound=self.clip
+        )
+
+
+def pack_tables(tables: tuple[Matrix, ...]) -> tuple[Vector, NDArray[np.int64]]:
+    """Tables as one vector and their shapes."""
+    shapes = np.array([table.shape for table in tables], dtype=np.int64).reshape(-1, 2)
+    return np.concatenate([table.ravel() for table in tables]), shapes
+
+
+def design_matrix(tables: Vector, shapes: NDArray[np.int64], rows: PatientRows) -> Matrix:
+    """Design matrix of packed tables, shape (n_rows, n_columns)."""
+    design = np.empty((rows.n_rows, int(shapes[:, 1].sum())))
+    offset = column = 0
+    for feature, (height, width) in enumerate(shapes.tolist()):
+        table = tables[offset : offset + height * width].reshape(height, width)
+        design[:, column : column + width] = table[rows.codes[:, feature]]
+        offset, column = offset + height * width, column + width
+    return design
+
+
+def sigmoid(scores: Vector) -> Vector:
+    """1 / (1 + exp(-scores)), without overflow."""
+    return np.asarray(0.5 * (1.0 + np.tanh(0.5 * scores)))
