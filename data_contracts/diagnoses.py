@@ -108,9 +108,9 @@ def icd9_condition(code: pl.Expr) -> pl.Expr:
         for name, prefix in _ICD9_PREFIXES.items()
     ]
     ranged = [
-        pl.when(
-            pl.any_horizontal(category.is_between(low, high) for low, high in ranges)
-        ).then(pl.lit(name))
+        pl.when(pl.any_horizontal(category.is_between(low, high) for low, high in ranges)).then(
+            pl.lit(name)
+        )
         for name, ranges in _ICD9_RANGES.items()
     ]
     return pl.coalesce(*named, *ranged)

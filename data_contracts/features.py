@@ -6,9 +6,10 @@ values) or from the network's roster, never from data: a data-dependent grid wou
 that nobody accounted for.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Literal, cast
+from typing import Literal
 
 import dataframely as dy
 import numpy as np
@@ -60,10 +61,7 @@ class NumberGrid:
 
     def encode(self, value: pl.Expr) -> pl.Expr:
         """Cell of each value as UInt8; null and NaN become the last code."""
-        low, high = (np.log1p([self.low, self.high])) if self.scale == "log1p" else (
-            self.low,
-            self.high,
-        )
+        low, high = self._ends()
         bounded = value.cast(pl.Float64).clip(self.low, self.high)
         scaled = bounded.log1p() if self.scale == "log1p" else bounded
         cell = ((scaled - low) * (self.cells / (high - low))).floor().clip(0, self.cells - 1)
@@ -72,10 +70,15 @@ class NumberGrid:
     def centers(self) -> NDArray[np.float64]:
         """Middle of each cell on the grid's own scale mapped back to `unit`, shape (cells,)."""
         steps = (np.arange(self.cells) + 0.5) / self.cells
+        low, high = self._ends()
+        middles = low + steps * (high - low)
+        return np.expm1(middles) if self.scale == "log1p" else middles
+
+    def _ends(self) -> tuple[float, float]:
+        """The bounds on the grid's scale."""
         if self.scale == "log1p":
-            low, high = np.log1p(self.low), np.log1p(self.high)
-            return cast(NDArray[np.float64], np.expm1(low + steps * (high - low)))
-        return cast(NDArray[np.float64], self.low + steps * (self.high - self.low))
+            return math.log1p(self.low), math.log1p(self.high)
+        return self.low, self.high
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,7 +194,7 @@ def category(
     *,
     value: pl.Expr | None = None,
     name: str | None = None,
-    levels: Sequence[str] | RosterLevels | None = None,
+    levels: tuple[str, ...] | RosterLevels | None = None,
     also: Sequence[str] = (),
 ) -> Feature:
     """A category; its levels are the field's allowed values unless given (see `number`)."""
@@ -202,10 +205,8 @@ def category(
         if not isinstance(column, dy.Enum):
             raise ValueError(f"{source!r} has no list of allowed values: give levels")
         grid = LevelGrid(tuple(column.categories))
-    elif isinstance(levels, str):
-        grid = levels
     else:
-        grid = LevelGrid(tuple(levels))
+        grid = levels if isinstance(levels, str) else LevelGrid(tuple(levels))
     return Feature(
         name=name or field_name,
         title=title,

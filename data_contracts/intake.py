@@ -1,6 +1,6 @@
 """Raw tables become valid contract tables, and whatever breaks the contract is counted."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -46,8 +46,12 @@ class Table:
         return self.raw_rows - self.rows.height
 
 
-def read_tables(manifest: SiteManifest) -> dict[str, Table]:
-    """All contract tables of a site, validated.
+def read_tables(manifest: SiteManifest, only: Iterable[str] | None = None) -> dict[str, Table]:
+    """The contract tables of a site, validated.
+
+    Args:
+        manifest: The site.
+        only: Names of the tables to read; all that the site has unless given.
 
     Raises:
         ManifestError: The manifest names a table that is no contract.
@@ -55,7 +59,12 @@ def read_tables(manifest: SiteManifest) -> dict[str, Table]:
         UnknownColumnError: The gate refused a column.
         ContractViolationError: A table breaks its contract (and `on_error` is "fail").
     """
-    return {name: read_table(name, path, manifest) for name, path in manifest.tables.items()}
+    wanted = set(manifest.tables if only is None else only)
+    return {
+        name: read_table(name, path, manifest)
+        for name, path in manifest.tables.items()
+        if name in wanted
+    }
 
 
 def read_table(name: str, path: Path, manifest: SiteManifest) -> Table:
@@ -120,7 +129,9 @@ def _parse_text(name: str, column: dy.Column) -> pl.Expr:
     text = pl.col(name).str.strip_chars()
     if column.dtype == pl.Boolean:
         word = text.str.to_lowercase()
-        return pl.when(word.is_in(_TRUE)).then(True).when(word.is_in(_FALSE)).then(False).alias(name)
+        return (
+            pl.when(word.is_in(_TRUE)).then(True).when(word.is_in(_FALSE)).then(False).alias(name)
+        )
     if isinstance(column, dy.List):
         if isinstance(column.inner, dy.Struct):
             return text.str.json_decode(column.dtype).alias(name)

@@ -111,9 +111,7 @@ def _terms(column: dy.Column) -> dict[str, Any]:
         custom["allowedValues"] = list(column.categories)
     return {
         "classification": str(field.classification),
-        "customProperties": [
-            {"property": name, "value": value} for name, value in custom.items()
-        ],
+        "customProperties": [{"property": name, "value": value} for name, value in custom.items()],
     }
 
 

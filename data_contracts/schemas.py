@@ -523,7 +523,9 @@ class ClinicalOutcome(dy.Schema):
         min=1,
         max=5,
         description="Social deprivation, quintile of the area (5 = most deprived)",
-        metadata=terms("PV", SUBMISSION, QUASI, declared_range=(1, 5), standard="Graham Center SDI"),
+        metadata=terms(
+            "PV", SUBMISSION, QUASI, declared_range=(1, 5), standard="Graham Center SDI"
+        ),
     )
     baseline_labs = dy.List(
         _LAB,

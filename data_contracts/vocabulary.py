@@ -6,7 +6,7 @@ descriptions are licensed and are not reproduced. No CPT code or descriptor is s
 
 from typing import Final
 
-TOKEN_PATTERN: Final = r"^[0-9a-f]{16,64}$"
+TOKEN_PATTERN: Final = r"^[0-9a-f]{16,64}$"  # noqa: S105 - a pattern, not a secret
 """A token: 64 to 256 bits of a keyed hash in lower-case hexadecimal."""
 
 PSEUDONYM_PATTERN: Final = r"^[a-z][a-z0-9_-]{0,31}$"
@@ -108,7 +108,7 @@ PAYMENT_METHODS: Final = {
 }
 """X12 835 BPR04, payment method."""
 
-AGE_BANDS: Final = tuple(f"{low}-{low + 9}" for low in range(0, 90, 10)) + ("90+",)
+AGE_BANDS: Final = (*(f"{low}-{low + 9}" for low in range(0, 90, 10)), "90+")
 """Ten-year bands; everybody over 89 is "90+" (45 CFR 164.514(b)(2)(i)(C))."""
 
 SEXES: Final = ("female", "male", "other", "unknown")

@@ -54,12 +54,12 @@ def gdp_mu(epsilon: float, delta: float) -> float:
 
 
 def compose(mus: Iterable[float]) -> float:
-    """mu of several adaptive releases together (Corollary 3.3)."""
+    """Mu of several adaptive releases together (Corollary 3.3)."""
     return math.sqrt(math.fsum(mu * mu for mu in mus))
 
 
 def at_multiplicity(mu: float, sites: int) -> float:
-    """mu for a patient whose records stand at `sites` sites of one jointly summed release.
+    """Mu for a patient whose records stand at `sites` sites of one jointly summed release.
 
     The patient's contributions to the sum add up, so the sensitivity, and with it mu, is
     multiplied by the number of sites. With independent noise at every site the truth is smaller

@@ -51,7 +51,7 @@ class AdditiveModel:
 
     def log_odds(self, codes: Codes) -> Vector:
         """Score of each row, shape (n,)."""
-        return self.contributions(codes).sum(axis=1) + self.intercept
+        return np.asarray(self.contributions(codes).sum(axis=1) + self.intercept)
 
     def probability(self, codes: Codes) -> Vector:
         """Probability of each row, shape (n,)."""

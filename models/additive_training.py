@@ -46,7 +46,9 @@ class AdditiveSettings:
         row_factor: Design rows are clipped to row_factor * sqrt(n_columns) in the gram round.
         ridge: Penalty on squared coefficients, per patient.
         score_bins: Bins of the recalibration histogram.
-        max_records: Records of a patient that are used at most.
+
+    Raises:
+        ValueError: A setting is out of range.
     """
 
     max_knots: int = 8
@@ -55,7 +57,16 @@ class AdditiveSettings:
     row_factor: float = 1.25
     ridge: float = 1e-4
     score_bins: int = 64
-    max_records: int = 4
+
+    def __post_init__(self) -> None:
+        if not 2 <= self.max_knots <= 32:
+            raise ValueError(f"max_knots must lie between 2 and 32, not {self.max_knots}")
+        if not 1 <= self.gradient_rounds <= 1000:
+            raise ValueError(f"gradient_rounds must lie in 1 to 1000, not {self.gradient_rounds}")
+        if not (self.clip_factor > 0 and self.row_factor > 0 and self.ridge >= 0):
+            raise ValueError("clip_factor and row_factor must be positive, ridge not negative")
+        if not 8 <= self.score_bins <= 1024:
+            raise ValueError(f"score_bins must lie between 8 and 1024, not {self.score_bins}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,13 +87,20 @@ _SCORE_LIMIT = 8.0  # log-odds; scores beyond it count at the ends
 Training = Generator[Query, NoisySum, AdditiveModel]
 
 
-def train(features: Sequence[str], grids: Sequence[Grid], settings: AdditiveSettings) -> Training:
+def train(
+    features: Sequence[str],
+    grids: Sequence[Grid],
+    settings: AdditiveSettings,
+    *,
+    max_records: int,
+) -> Training:
     """Train an additive model by asking for noisy sums; returns the model when it stops.
 
     Args:
         features: Names of the features.
         grids: Their public grids.
         settings: Settings of the family.
+        max_records: Records of a patient that the sites use at most.
 
     Source: noisy full-batch gradient descent, Bassily, Smith, Thakurta (FOCS 2014), preconditioned
     by a noisy second-moment matrix; iterates are averaged by steps of 1/t (Polyak, Juditsky 1992).
@@ -92,7 +110,7 @@ def train(features: Sequence[str], grids: Sequence[Grid], settings: AdditiveSett
     private = counts.noise_std > 0
     *per_feature, rest = np.split(counts.values, np.cumsum(n_codes))
     n_patients = max(float(rest[0] + rest[1]), 2.0)
-    n_records = max(float(rest[2]) * settings.max_records, n_patients)
+    n_records = max(float(rest[2]) * max_records, n_patients)
     positives = max(float(rest[1]), 1.0)
     base_rate = float(np.clip(positives / n_patients, 0.001, 0.999))
     basis = build_basis(
@@ -124,7 +142,7 @@ def train(features: Sequence[str], grids: Sequence[Grid], settings: AdditiveSett
         intercept=intercept,
         bins=settings.score_bins,
         limit=_SCORE_LIMIT,
-        clip=math.sqrt(settings.max_records),
+        clip=math.sqrt(max_records),
     )
     slope, shift = _recalibrate(scores)
     return AdditiveModel(
@@ -220,7 +238,7 @@ def _recalibrate(scores: NoisySum) -> tuple[float, float]:
     """
     negatives, positives = np.split(scores.values, 2)
     bins = negatives.size
-    centers = (np.arange(bins) + 0.5) * (2 * _SCORE_LIMIT / bins) - _SCORE_LIMIT
+    centers: Vector = (np.arange(bins) + 0.5) * (2 * _SCORE_LIMIT / bins) - _SCORE_LIMIT
     heard = negatives + positives > 3 * math.sqrt(2) * scores.noise_std
     centers, negatives, positives = centers[heard], negatives[heard], positives[heard]
     slope, shift = 1.0, 0.0

@@ -66,4 +66,4 @@ def clipped_patient_counts(
     patient, cell = np.divmod(occupied, n_cells)
     norms = np.sqrt(np.bincount(patient, counts.astype(np.float64) ** 2))
     scale = np.minimum(1.0, bound / np.maximum(norms, 1.0))
-    return np.bincount(cell, counts * scale[patient], minlength=n_cells)
+    return np.asarray(np.bincount(cell, counts * scale[patient], minlength=n_cells), dtype=float)

@@ -31,7 +31,7 @@ class NoiseSource(Protocol):
 class SystemNoise:
     """Noise from the operating system's cryptographic generator; nobody can draw it again."""
 
-    def standard_normal(self, n: int, *, stream: str) -> Vector:  # noqa: ARG002 - never reused
+    def standard_normal(self, n: int, *, stream: str) -> Vector:
         """See `NoiseSource`; the stream's name plays no part."""
         pairs = (n + 1) // 2
         words = np.frombuffer(os.urandom(16 * pairs), dtype="<u8").reshape(2, pairs)

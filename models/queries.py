@@ -50,7 +50,7 @@ class HistogramQuery:
 
     @property
     def sensitivity(self) -> float:
-        """A patient adds weight one to each histogram and the labels, at most one to the records."""
+        """A patient adds one to each histogram, to the labels and (at most) to the records."""
         return math.sqrt(self.n_codes.size + 2)
 
     def answer(self, rows: PatientRows) -> Vector:

@@ -8,8 +8,11 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import cache
+from http.client import HTTPMessage
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from urllib.error import HTTPError
+from urllib.request import Request
 
 import polars as pl
 import pytest
@@ -26,7 +29,7 @@ from data_contracts.public import (
     uci_diabetes_codes,
 )
 from data_contracts.public import uci_heart_disease as heart
-from data_contracts.public.fetch import FetchError, fetch
+from data_contracts.public.fetch import FetchError, _NoDowngrade, fetch
 from data_contracts.public.registry import PUBLIC
 from data_contracts.public.site_folders import tokens
 from data_contracts.public.sources import Source, SourceFile
@@ -299,7 +302,7 @@ def test_missing_values_of_the_heart_data(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "row", ["60,0,4", "60,0,9,0,0,?,-9,132,-9,-.5,?,?,-9,3", "?,x" + ",1" * 12]
+    "row", ["60,0,4", "60,0,9,0,0,?,-9,132,-9,-.5,?,?,-9,3", "?,x" + ",1" * 12, "1," * 14 + "1"]
 )
 def test_a_malformed_work_up_is_an_error(tmp_path: Path, row: str) -> None:
     source = heart_files(tmp_path / "raw", row)
@@ -437,6 +440,7 @@ class Publisher:
     ranges: bool = True
     lengths: bool = True
     redirect: str = ""
+    misplaced: int = 0
     asked: list[str] = field(default_factory=list)
     url: str = ""
 
@@ -464,7 +468,9 @@ def publisher() -> Iterator[Publisher]:
             self.send_response(206 if start else 200)
             if start:
                 total = len(told.body)
-                self.send_header("Content-Range", f"bytes {start}-{total - 1}/{total}")
+                self.send_header(
+                    "Content-Range", f"bytes {start + told.misplaced}-{total - 1}/{total}"
+                )
             if told.lengths:
                 self.send_header("Content-Length", str(len(told.body) - start))
             self.end_headers()
@@ -593,6 +599,30 @@ def test_a_part_file_that_is_too_long_is_thrown_away(publisher: Publisher, tmp_p
     source = one_file(publisher)
     (tmp_path / "table.csv.part").write_bytes(TABLE + b"more")
     assert fetch(source, tmp_path, pause_seconds=0)[0].read_bytes() == TABLE
+
+
+def test_a_server_that_continues_elsewhere_is_not_believed(
+    publisher: Publisher, tmp_path: Path
+) -> None:
+    source = one_file(publisher)
+    publisher.cut_after, publisher.misplaced = [1_000], 8
+    with pytest.raises(FetchError, match="continued at another place"):
+        fetch(source, tmp_path, pause_seconds=0)
+    assert (tmp_path / "table.csv.part").read_bytes() == TABLE[:1_000]
+
+
+def test_a_redirect_never_leaves_encryption() -> None:
+    secure = Request("https://publisher.example/table.csv")
+    headers = HTTPMessage()
+    redirects = _NoDowngrade()
+    with io.BytesIO() as body, pytest.raises(HTTPError, match="refused") as caught:
+        redirects.redirect_request(secure, body, 302, "Found", headers, "http://store.example/x")
+    caught.value.close()
+    followed = redirects.redirect_request(
+        secure, io.BytesIO(), 302, "Found", headers, "https://store.example/x"
+    )
+    assert followed is not None
+    assert followed.full_url == "https://store.example/x"
 
 
 def test_a_busy_publisher_is_asked_again(publisher: Publisher, tmp_path: Path) -> None:

@@ -202,8 +202,6 @@ def _read(file: Path, site: str) -> pl.DataFrame:
         rows = pl.read_csv(
             file, has_header=False, new_columns=_RAW, infer_schema=False, null_values=["?", ""]
         )
-        if rows.width != len(_RAW):
-            raise pl.exceptions.ShapeError(f"{rows.width} columns, not {len(_RAW)}")
         numbers = rows.cast(pl.Float64).select(
             pl.when(pl.col(name) != -9).then(pl.col(name)).alias(name) for name in _RAW
         )

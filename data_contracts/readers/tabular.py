@@ -33,7 +33,9 @@ def scan(path: Path) -> pl.LazyFrame:
         case ".csv":
             return _checked(pl.scan_csv(path, infer_schema=False, null_values=[""]), path)
         case suffix:
-            raise ReaderError(f"{path}: files of type {suffix!r} are not read; use .csv or .parquet")
+            raise ReaderError(
+                f"{path}: files of type {suffix!r} are not read; use .csv or .parquet"
+            )
 
 
 def _checked(frame: pl.LazyFrame, path: Path) -> pl.LazyFrame:
@@ -42,5 +44,7 @@ def _checked(frame: pl.LazyFrame, path: Path) -> pl.LazyFrame:
         frame.collect_schema()
     except (pl.exceptions.PolarsError, OSError) as error:
         reason = str(error).partition("\n")[0]
-        raise ReaderError(f"{path}: cannot be read as {path.suffix or 'Parquet'}: {reason}") from None
+        raise ReaderError(
+            f"{path}: cannot be read as {path.suffix or 'Parquet'}: {reason}"
+        ) from None
     return frame

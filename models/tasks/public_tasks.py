@@ -5,6 +5,10 @@ import polars as pl
 from data_contracts.diagnoses import ICD9_CONDITIONS, icd9_condition
 from data_contracts.features import category, flag, number
 from data_contracts.fields import Available
+from data_contracts.public.ca_dmhc_imr_codes import (
+    DIAGNOSIS_SUB_CATEGORIES,
+    TREATMENT_SUB_CATEGORIES,
+)
 from data_contracts.public.uci_diabetes_codes import ORAL_DRUGS, SPECIALTY_GROUPS
 from models.tasks.task import Tables, Task
 
@@ -24,7 +28,9 @@ _ORAL_DRUGS_TAKEN = pl.sum_horizontal(
 
 
 def _stays(tables: Tables) -> pl.DataFrame:
-    patients = tables[_PATIENT].select("patient_token", "request_token", "age_band", "sex", "readmission_30d")
+    patients = tables[_PATIENT].select(
+        "patient_token", "request_token", "age_band", "sex", "readmission_30d"
+    )
     return (
         tables[_STAY]
         .join(patients, on=["patient_token", "request_token"], how="inner", maintain_order="left")
@@ -36,7 +42,9 @@ def _reviews(tables: Tables) -> pl.DataFrame:
     outcome = pl.col("appeal_outcome").cast(pl.String)
     return (
         tables[_REVIEW]
-        .with_columns(label=pl.when(outcome.is_in(["overturned", "upheld"])).then(outcome == "overturned"))
+        .with_columns(
+            label=pl.when(outcome.is_in(["overturned", "upheld"])).then(outcome == "overturned")
+        )
         .rename({"request_token": "row_token"})
     )
 
@@ -112,7 +120,17 @@ REVIEW_OVERTURNED = Task(
     features=(
         number(f"{_REVIEW}.report_year", "Year of the report", bounds=(2000.5, 2016.5), cells=16),
         category(f"{_REVIEW}.diagnosis_category", "Diagnosis"),
+        category(
+            f"{_REVIEW}.diagnosis_sub_category",
+            "Diagnosis, detail",
+            levels=DIAGNOSIS_SUB_CATEGORIES,
+        ),
         category(f"{_REVIEW}.treatment_category", "Treatment"),
+        category(
+            f"{_REVIEW}.treatment_sub_category",
+            "Treatment, detail",
+            levels=TREATMENT_SUB_CATEGORIES,
+        ),
         category(f"{_REVIEW}.review_type", "Type of review"),
         category(f"{_REVIEW}.age_band", "Age"),
         category(f"{_REVIEW}.sex", "Sex"),
@@ -145,5 +163,5 @@ HEART_DISEASE = Task(
         category(f"{_EXAM}.thallium_scan", "Thallium scan"),
     ),
     train_at="provider",
-    note="920 patients are too few for a useful private model at epsilon = 3; the example shows it.",
+    note="920 patients are too few for a useful private model: the example shows as much.",
 )
