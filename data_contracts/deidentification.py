@@ -33,6 +33,12 @@ def check_columns(columns: Sequence[str], schema: type[dy.Schema], *, source: st
     unknown = [name for name in columns if name not in known]
     if not unknown:
         return
+    if len(unknown) == len(columns):
+        # Without a header line the first row stands in its place: these may be values.
+        raise UnknownColumnError(
+            f"{source}: none of its {len(columns)} columns is in the contract. Is the header line "
+            "missing, or is it another table?"
+        )
     hints = []
     for name in unknown:
         near = difflib.get_close_matches(name, known, n=1)

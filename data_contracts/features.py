@@ -243,7 +243,7 @@ def resolve(
         roster: "payers", "providers" and "sites" -> names in the order that all sites share.
 
     Raises:
-        LeakError: A feature is known only after `index_time`.
+        LeakError: A feature is known only after `index_time`, or reads an undeclared field.
     """
     resolved = []
     for feature in features:
@@ -251,6 +251,12 @@ def resolve(
             raise LeakError(
                 f"feature {feature.name!r} is known only at {feature.available_at}, but the model "
                 f"predicts at {index_time}: remove it or predict later"
+            )
+        declared = {source.partition(".")[2] for source in feature.sources}
+        if hidden := set(feature.value.meta.root_names()) - declared:
+            raise LeakError(
+                f"feature {feature.name!r} reads {', '.join(sorted(hidden))} without declaring it "
+                "as a source, so nobody knows when it is known: name it under `also`"
             )
         if isinstance(feature.grid, str):
             feature = replace(feature, grid=LevelGrid(tuple(roster[feature.grid])))

@@ -84,8 +84,11 @@ def read_table(name: str, path: Path, manifest: SiteManifest) -> Table:
         parsed = conformed.filter(~pl.any_horizontal(*unparsed)) if unparsed else conformed
         valid, failure = contract.schema.filter(parsed.drop(*unparsed), cast=True)
     except pl.exceptions.PolarsError as error:
-        reason = str(error).partition("\n")[0]
-        raise ReaderError(f"{source}: the file is malformed or mistyped: {reason}") from None
+        # What polars says may quote a cell or a whole row: name the kind of error alone.
+        raise ReaderError(
+            f"{source}: the file is malformed or mistyped ({type(error).__name__}); look for "
+            "broken quotes, ragged lines, text that is no JSON, or columns of another type"
+        ) from None
     if conformed.is_empty():
         raise ReaderError(f"{source}: the table has no rows")
     bad_text = {name: count for name in unparsed if (count := int(conformed[name].sum()))}

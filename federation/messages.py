@@ -20,6 +20,8 @@ QUERIES: Final = {
 }
 MAX_VALUES: Final = 4_000_000
 """Largest number of values in one array: 32 MB, far above what a plan can need."""
+MAX_MAGNITUDE: Final = 1e9
+"""Largest number in a query; products of a few such numbers stay finite."""
 
 _ARRAYS, _CONFIG = "arrays", "config"
 
@@ -73,7 +75,12 @@ def decode_query(content: RecordDict) -> tuple[Query, int]:
         raise MessageError(
             f"{cls.__name__} needs {', '.join(sorted(names))}; got {', '.join(sorted(values))}"
         )
-    return cls(**values), round_number
+    for name, value in values.items():
+        _check_range(value, f"{cls.__name__}.{name}")
+    try:
+        return cls(**values), round_number
+    except (TypeError, ValueError) as error:
+        raise MessageError(f"{cls.__name__}: {error}") from None
 
 
 def encode_answer(answer: Answer) -> RecordDict:
@@ -108,13 +115,27 @@ def _records(content: RecordDict) -> tuple[dict[str, Array], dict[str, Any]]:
     return dict(arrays), dict(config)
 
 
+def _check_range(value: Any, name: str) -> None:
+    """Refuse what is no number or could overflow on some rows: that it does would tell of them."""
+    if isinstance(value, np.ndarray):
+        fits = bool(((value >= -MAX_MAGNITUDE) & (value <= MAX_MAGNITUDE)).all())
+    else:  # A bound may be infinite: a release with it is refused where data are private.
+        number = isinstance(value, int | float) and not isinstance(value, bool)
+        fits = number and (abs(value) <= MAX_MAGNITUDE or value == np.inf)
+    if not fits:
+        raise MessageError(f"{name} holds something other than numbers up to {MAX_MAGNITUDE:g}")
+
+
 def _array(array: Array, name: str) -> NDArray[Any]:
-    if int(np.prod(array.shape, dtype=np.int64)) > MAX_VALUES:
+    # The bytes count: the shape beside them is whatever the sender claims.
+    if len(array.data) > 8 * MAX_VALUES + 1024:
         raise MessageError(f"array {name!r} holds more than {MAX_VALUES} values")
     try:
         values = array.numpy()
-    except (ValueError, TypeError) as error:
-        raise MessageError(f"array {name!r} cannot be read: {error}") from None
+    except Exception as error:  # NumPy's reader fails in many ways on bytes that are no array
+        raise MessageError(f"array {name!r} cannot be read: {type(error).__name__}") from None
+    if not isinstance(values, np.ndarray):
+        raise MessageError(f"array {name!r} is no single array")
     if values.dtype not in (np.float64, np.int64):
         raise MessageError(f"array {name!r} has type {values.dtype}, not float64 or int64")
     return values

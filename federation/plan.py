@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass
 
 from data_contracts.features import Feature
 from federation.settings import ConfigError, PrivacySettings, parse
-from models.accounting import at_multiplicity, compose, gdp_epsilon, gdp_mu
+from models.accounting import compose, gdp_epsilon, gdp_mu
 from models.additive_training import AdditiveSettings
 from models.tasks import TASKS
 from models.tasks.task import Task
@@ -92,10 +92,13 @@ class RunPlan:
         return compose(price for price, count in prices if price for _ in range(count))
 
     def epsilon_at_multiplicity(self) -> float | None:
-        """Epsilon for a patient whose records stand at `privacy.multiplicity` sites."""
+        """Epsilon for a patient whose records stand at `privacy.multiplicity` sites.
+
+        Without a secure sum the sites' noises are independent, so their releases compose.
+        """
         if (total := self.mu) is None:
             return None
-        return gdp_epsilon(at_multiplicity(total, self.privacy.multiplicity), self.privacy.delta)
+        return gdp_epsilon(compose([total] * self.privacy.multiplicity), self.privacy.delta)
 
     def to_json(self) -> str:
         """The plan as canonical text."""

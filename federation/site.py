@@ -3,11 +3,14 @@
 from functools import lru_cache
 from pathlib import Path
 
+import numpy as np
+
 from data_contracts.errors import GroundTruthError
+from data_contracts.features import grid_of
 from data_contracts.intake import read_tables
 from data_contracts.manifest import SiteManifest
 from data_contracts.split import held_out
-from federation.messages import Answer, MessageError
+from federation.messages import MAX_VALUES, Answer, MessageError
 from federation.plan import RunPlan
 from models.mechanisms import NoiseSource, SeededNoise, SystemNoise, release
 from models.patients import PatientRows, group_by_patient
@@ -67,7 +70,7 @@ def answer(manifest_file: Path, plan: RunPlan, query: Query, round_number: int) 
 
     Raises:
         SitePolicyError: The plan asks for what the site's data do not allow.
-        MessageError: The plan has no such round.
+        MessageError: The plan has no such round, or the query does not fit its features.
         GroundTruthError: See `training_rows`.
 
     Guarantees:
@@ -79,6 +82,7 @@ def answer(manifest_file: Path, plan: RunPlan, query: Query, round_number: int) 
     noise = noise_source(manifest, plan)
     if not 1 <= round_number <= plan.rounds.get(query.step, 0):
         raise MessageError(f"the plan has no round {round_number} of step {query.step!r}")
+    _rehearse(query, plan)
     rows = training_rows(manifest_file, plan.to_json())
     exact = query.answer(rows)
     mu = plan.mu_of(query.step)
@@ -87,6 +91,27 @@ def answer(manifest_file: Path, plan: RunPlan, query: Query, round_number: int) 
     stream = f"{plan.task}/{query.step}/{round_number}"
     noisy = release(exact, sensitivity=query.sensitivity, mu=mu, noise=noise, stream=stream)
     return Answer(manifest.name, noisy, query.sensitivity / mu)
+
+
+def _rehearse(query: Query, plan: RunPlan) -> None:
+    """Answer the query on made-up rows that hold every code of every feature.
+
+    A query that fails only on certain codes would tell by its failure whether the site's patients
+    have them. What works here works on any rows.
+
+    Raises:
+        MessageError: The query does not fit the plan's features.
+    """
+    sizes = np.array([grid_of(feature).n_codes for feature in plan.features()])
+    codes = np.minimum(np.arange(sizes.max())[:, None], sizes - 1).astype(np.uint8)
+    n = codes.shape[0]
+    rows = PatientRows(codes, np.zeros(n), np.arange(n), np.ones(n), max_records=1)
+    try:
+        result = query.answer(rows) if query.n_values <= MAX_VALUES else np.empty(0)
+    except Exception:  # whatever it is, the query is to blame
+        result = np.empty(0)
+    if result.size != query.n_values or not np.isfinite(result).all():
+        raise MessageError(f"{type(query).__name__} does not fit the features of the plan")
 
 
 def noise_source(manifest: SiteManifest, plan: RunPlan) -> NoiseSource:

@@ -1,7 +1,9 @@
 """The coordinator's side of a run: ask every site, add up what comes back, never guess."""
 
+import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,11 +12,14 @@ from flwr.serverapp import Grid
 
 from data_contracts.errors import GroundTruthError
 from data_contracts.features import grid_of
-from federation.messages import Answer, decode_answer, encode_query
+from federation.messages import Answer, MessageError, decode_answer, encode_query
 from federation.plan import RunPlan
 from models.additive import AdditiveModel
 from models.additive_training import NoisySum, drive, train
 from models.queries import Query
+
+logger = logging.getLogger("groundtruth.rounds")
+"""One line after every round."""
 
 
 class SiteFailureError(GroundTruthError):
@@ -55,7 +60,6 @@ def run(
     plan: RunPlan,
     *,
     timeout: float,
-    progress: Callable[[RoundRecord], None] | None = None,
 ) -> TrainingResult:
     """Train the plan's task over the sites on the grid.
 
@@ -63,7 +67,6 @@ def run(
         grid: Flower's grid, whichever engine is behind it.
         plan: The run's plan.
         timeout: Seconds to wait for the sites, once for their hello and then per round.
-        progress: Called after every round.
 
     Raises:
         SiteFailureError: A site of the plan is missing, refuses, fails or answers nonsense. No
@@ -93,8 +96,7 @@ def run(
             sensitivity=query.sensitivity,
         )
         records.append(record)
-        if progress is not None:
-            progress(record)
+        logger.info("%s %d: %d sites in %.2f s", query.step, number, len(nodes), record.seconds)
         return total
 
     features = plan.features()
@@ -106,6 +108,24 @@ def run(
         max_records=plan.privacy.max_records_per_patient,
     )
     return TrainingResult(drive(training, ask), tuple(records))
+
+
+@contextmanager
+def on_each_round(call: Callable[[], None]) -> Iterator[None]:
+    """Call a function after every round of a run in this process."""
+
+    class Handler(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            call()
+
+    handler, level = Handler(), logger.level
+    logger.addHandler(handler)
+    logger.setLevel(logging.INFO)
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
+        logger.setLevel(level)
 
 
 def _find_sites(grid: Grid, plan: RunPlan, timeout: float) -> dict[str, int]:
@@ -125,12 +145,13 @@ def _find_sites(grid: Grid, plan: RunPlan, timeout: float) -> dict[str, int]:
     replies = _replies(grid, messages, {f"node {node}": node for node in nodes}, timeout)
     found: dict[str, int] = {}
     for node, reply in replies.items():
-        record = reply.content["config"]
+        record = reply.content.get("config")
         site = record.get("site") if isinstance(record, ConfigRecord) else None
+        if not isinstance(site, str):
+            raise SiteFailureError(f"node {node} does not say which site it is")
         if site in found:
             raise SiteFailureError(f"two nodes call themselves {site}; every site has one name")
-        if isinstance(site, str):
-            found[site] = node
+        found[site] = node
     if missing := [site for site in plan.sites if site not in found]:
         raise SiteFailureError(f"sites of the plan are not online: {', '.join(missing)}")
     return {site: found[site] for site in plan.sites}
@@ -173,7 +194,10 @@ def _reason(text: str | None) -> str:
 
 
 def _answer_of(site: str, reply: Message) -> Answer:
-    answer = decode_answer(reply.content)
+    try:
+        answer = decode_answer(reply.content)
+    except MessageError as error:
+        raise SiteFailureError(f"site {site} answered nonsense: {error}") from None
     if answer.site != site:
         raise SiteFailureError(f"site {site} answered in the name of {answer.site}")
     return answer
@@ -188,8 +212,11 @@ def _add(answers: Sequence[Answer], plan: RunPlan, query: Query) -> NoisySum:
     mu = plan.mu_of(query.step)
     expected = 0.0 if mu is None else query.sensitivity / mu
     for answer in answers:
-        if answer.values.size != answers[0].values.size:
-            raise SiteFailureError(f"site {answer.site} answered with the wrong length")
+        if answer.values.size != query.n_values:
+            raise SiteFailureError(
+                f"site {answer.site} answered with {answer.values.size} values, "
+                f"not {query.n_values}"
+            )
         if not np.isclose(answer.noise_std, expected, rtol=1e-9, atol=0.0):
             raise SiteFailureError(
                 f"site {answer.site} says its noise has standard deviation {answer.noise_std:g}; "

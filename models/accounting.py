@@ -14,8 +14,8 @@ from collections.abc import Callable, Iterable
 
 def gdp_delta(mu: float, epsilon: float) -> float:
     """Smallest delta such that a mu-GDP mechanism is (epsilon, delta)-DP (Corollary 2.13)."""
-    if mu < 0:
-        raise ValueError(f"mu must not be negative: {mu}")
+    if not mu >= 0 or math.isnan(epsilon):
+        raise ValueError(f"mu must not be negative, nor mu or epsilon NaN: {mu}, {epsilon}")
     if mu == 0:
         return 0.0
     upper = _normal_cdf(-epsilon / mu + mu / 2)
@@ -56,18 +56,6 @@ def gdp_mu(epsilon: float, delta: float) -> float:
 def compose(mus: Iterable[float]) -> float:
     """Mu of several adaptive releases together (Corollary 3.3)."""
     return math.sqrt(math.fsum(mu * mu for mu in mus))
-
-
-def at_multiplicity(mu: float, sites: int) -> float:
-    """Mu for a patient whose records stand at `sites` sites of one jointly summed release.
-
-    The patient's contributions to the sum add up, so the sensitivity, and with it mu, is
-    multiplied by the number of sites. With independent noise at every site the truth is smaller
-    (the square root); the larger figure holds for both.
-    """
-    if sites < 1:
-        raise ValueError(f"a patient stands at one site at least, not {sites}")
-    return mu * sites
 
 
 def _bracket(reached: Callable[[float], bool], high: float) -> tuple[float, float]:

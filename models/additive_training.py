@@ -63,8 +63,10 @@ class AdditiveSettings:
             raise ValueError(f"max_knots must lie between 2 and 32, not {self.max_knots}")
         if not 1 <= self.gradient_rounds <= 1000:
             raise ValueError(f"gradient_rounds must lie in 1 to 1000, not {self.gradient_rounds}")
-        if not (self.clip_factor > 0 and self.row_factor > 0 and self.ridge >= 0):
-            raise ValueError("clip_factor and row_factor must be positive, ridge not negative")
+        if not (0 < self.clip_factor < math.inf and 0 < self.row_factor < math.inf):
+            raise ValueError("clip_factor and row_factor must be positive and finite")
+        if not 0 <= self.ridge < math.inf:
+            raise ValueError(f"ridge must be finite and not negative, not {self.ridge}")
         if not 8 <= self.score_bins <= 1024:
             raise ValueError(f"score_bins must lie between 8 and 1024, not {self.score_bins}")
 
@@ -122,7 +124,7 @@ def train(
     )
     tables, shapes = pack_tables(basis.tables)
 
-    row_bound = settings.row_factor * math.sqrt(basis.n_columns) if private else math.inf
+    row_bound = settings.row_factor * math.sqrt(max(basis.n_columns, 1)) if private else math.inf
     gram = yield GramQuery(tables, shapes, row_bound)
     whitening = _whitening(basis, gram, n_patients)
 
@@ -180,6 +182,8 @@ class _Descent:
         # The logistic loss curves by p(1 - p) <= 1/4. Noisy steps shrink like 1/t and may start a
         # little above that bound's inverse; steps without noise do not shrink and may not.
         self._curvature = 0.2 if private else 0.25
+        if whitening.size:
+            self._curvature += ridge * float(np.linalg.norm(whitening, 2)) ** 2
         self._noise_variance = 0.0
         self.coefficients = np.zeros(basis.n_columns + 1)
         self.coefficients[0] = math.log(base_rate / (1 - base_rate))
@@ -238,7 +242,7 @@ def _recalibrate(scores: NoisySum) -> tuple[float, float]:
     """
     negatives, positives = np.split(scores.values, 2)
     bins = negatives.size
-    centers: Vector = (np.arange(bins) + 0.5) * (2 * _SCORE_LIMIT / bins) - _SCORE_LIMIT
+    centers = np.linspace(-1, 1, bins, endpoint=False) * _SCORE_LIMIT + _SCORE_LIMIT / bins
     heard = negatives + positives > 3 * math.sqrt(2) * scores.noise_std
     centers, negatives, positives = centers[heard], negatives[heard], positives[heard]
     slope, shift = 1.0, 0.0
@@ -248,7 +252,8 @@ def _recalibrate(scores: NoisySum) -> tuple[float, float]:
         weight = (negatives + positives) * rate * (1 - rate)
         design = np.stack([centers, np.ones_like(centers)])
         hessian = (design * weight) @ design.T
-        if not np.linalg.eigvalsh(hessian)[0] > 0:
+        smallest, largest = np.linalg.eigvalsh(hessian)
+        if not smallest > 1e-12 * largest:  # one bin has no slope
             return 1.0, 0.0
         move = np.linalg.solve(hessian, design @ residual)
         slope, shift = slope - float(move[0]), shift - float(move[1])

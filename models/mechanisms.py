@@ -78,7 +78,8 @@ def release(
         stream: Name of the release.
 
     Raises:
-        ValueError: A value is not finite, or sensitivity or mu is not positive and finite.
+        ValueError: A value is not finite, or sensitivity, mu or their quotient is not positive and
+            finite.
 
     Guarantees:
         mu-GDP for adding or removing one patient, provided `sensitivity` bounds what a patient
@@ -90,4 +91,7 @@ def release(
         raise ValueError(f"sensitivity {sensitivity} and mu {mu} must be positive and finite")
     if not np.isfinite(vector).all():
         raise ValueError("a vector with a value that is not finite is never released")
-    return vector + (sensitivity / mu) * noise.standard_normal(vector.size, stream=stream)
+    std = sensitivity / mu
+    if not 0 < std < np.inf:
+        raise ValueError(f"sensitivity {sensitivity} over mu {mu} is no standard deviation")
+    return vector + std * noise.standard_normal(vector.size, stream=stream)

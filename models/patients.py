@@ -68,9 +68,14 @@ def group_by_patient(
         row_tokens: Length n; tokens are hashes, so keeping the smallest is a random choice that
             depends on nothing but the record itself.
         max_records: Bound on a patient's records, at least 1.
+
+    Raises:
+        ValueError: `max_records` is below 1, or a patient token is missing.
     """
     if max_records < 1:
         raise ValueError(f"max_records must be at least 1, not {max_records}")
+    if patient_tokens.null_count():
+        raise ValueError("a row without a patient token belongs to no patient and has no bound")
     order = (
         pl.DataFrame({"patient": patient_tokens, "row": row_tokens})
         .with_row_index("index")

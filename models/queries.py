@@ -32,6 +32,11 @@ class Query(Protocol):
         """L2 distance by which adding or removing one patient can change the answer."""
         ...
 
+    @property
+    def n_values(self) -> int:
+        """Length of the answer, d."""
+        ...
+
     def answer(self, rows: PatientRows) -> Vector:
         """The sum over the site's patients, shape (d,), without noise."""
         ...
@@ -52,6 +57,11 @@ class HistogramQuery:
     def sensitivity(self) -> float:
         """A patient adds one to each histogram, to the labels and (at most) to the records."""
         return math.sqrt(self.n_codes.size + 2)
+
+    @property
+    def n_values(self) -> int:
+        """A block per feature, two labels, records."""
+        return int(self.n_codes.sum()) + 3
 
     def answer(self, rows: PatientRows) -> Vector:
         """Patient-weighted counts: a block per feature, labels 0 and 1, records / max_records."""
@@ -83,6 +93,11 @@ class GramQuery:
     def sensitivity(self) -> float:
         """A patient's weighted mean of outer products has Frobenius norm <= row_bound^2."""
         return self.row_bound**2
+
+    @property
+    def n_values(self) -> int:
+        """The upper triangle."""
+        return (d := int(self.table_shapes[:, 1].sum())) * (d + 1) // 2
 
     def answer(self, rows: PatientRows) -> Vector:
         """Upper triangle of the weighted Gram matrix, off-diagonal entries times sqrt(2).
@@ -124,6 +139,11 @@ class GradientQuery:
         """The clipping bound."""
         return self.clip
 
+    @property
+    def n_values(self) -> int:
+        """Intercept and columns."""
+        return self.coefficients.size
+
     def answer(self, rows: PatientRows) -> Vector:
         """Sum over patients of their clipped gradient, shape (n_columns + 1,)."""
         whitened = design_matrix(self.tables, self.table_shapes, rows) @ self.whitening
@@ -156,10 +176,19 @@ class ScoreQuery:
     clip: float
     step = "recalibration"
 
+    def __post_init__(self) -> None:
+        if not (0 < self.limit < math.inf and isinstance(self.bins, int) and self.bins >= 1):
+            raise ValueError("a score query needs a positive limit and one bin at least")
+
     @property
     def sensitivity(self) -> float:
         """The clipping bound."""
         return self.clip
+
+    @property
+    def n_values(self) -> int:
+        """A block of bins per label."""
+        return 2 * self.bins
 
     def answer(self, rows: PatientRows) -> Vector:
         """Counts of records by label and score bin, shape (2 * bins,)."""

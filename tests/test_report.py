@@ -230,6 +230,17 @@ def experiment(n_sites: int = 10, n: int = 9000, mu: float = 0.719) -> dict[str,
             }
             for s in range(n_sites)
         ],
+        "privacy": {
+            "epsilon": epsilon_of(mu),
+            "delta": DELTA,
+            "mu": mu,
+            "unit": "patient",
+            "neighbouring": "add/remove",
+            "max_records_per_patient": 4,
+            "multiplicity": 3,
+            "epsilon_at_multiplicity": epsilon_of(3 * mu),
+            "noise": "discrete Gaussian noise shared among the sites and summed securely",
+        },
         "warnings": [
             "provider-05 declared fewer patients than its table holds: the table counted."
         ],
@@ -411,7 +422,7 @@ def test_all_sections_are_there_and_ids_are_unique(results: dict[str, Any], tmp_
         "Scope",
         "Sites",
         "Data",
-        "Privacy of “approved”",
+        "Privacy of the whole run",
         "Approved",
         "Ladder of baselines",
         "Calibration",
@@ -578,7 +589,7 @@ def test_missing_and_infinite_numbers_among_others(results: dict[str, Any], tmp_
 def test_run_without_privacy_says_so_loudly(results: dict[str, Any], tmp_path: Path) -> None:
     task = results["tasks"]["approved"]
     for key in ("epsilon", "mu", "epsilon_at_multiplicity"):
-        task["privacy"][key] = None
+        task["privacy"][key] = results["privacy"][key] = None
     for release in task["privacy"]["releases"]:
         release["mu_per_round"] = release["noise_std_per_site"] = None
     task["ladder"] = [entry for entry in task["ladder"] if not entry["private"]]

@@ -22,16 +22,18 @@ def scan(path: Path) -> pl.LazyFrame:
         ReaderError: It does not exist, is empty, or cannot be read as what its name says.
     """
     if path.is_dir():
-        if not any(path.glob("*.parquet")):
+        parts = sorted(path.glob("*.parquet"))
+        if not parts:
             raise ReaderError(f"{path}: the directory holds no .parquet file")
-        return _checked(pl.scan_parquet(path / "*.parquet"), path)
+        return _checked(pl.scan_parquet(parts, glob=False), path)
     if not path.is_file():
         raise ReaderError(f"{path}: no such file; correct the path under [tables] in site.toml")
     match path.suffix.lower():
         case ".parquet":
-            return _checked(pl.scan_parquet(path), path)
+            return _checked(pl.scan_parquet(path, glob=False), path)
         case ".csv":
-            return _checked(pl.scan_csv(path, infer_schema=False, null_values=[""]), path)
+            frame = pl.scan_csv(path, infer_schema=False, null_values=[""], glob=False)
+            return _checked(frame, path)
         case suffix:
             raise ReaderError(
                 f"{path}: files of type {suffix!r} are not read; use .csv or .parquet"
@@ -43,8 +45,9 @@ def _checked(frame: pl.LazyFrame, path: Path) -> pl.LazyFrame:
     try:
         frame.collect_schema()
     except (pl.exceptions.PolarsError, OSError) as error:
-        reason = str(error).partition("\n")[0]
+        # What polars says may quote the file: name the kind of error alone.
         raise ReaderError(
-            f"{path}: cannot be read as {path.suffix or 'Parquet'}: {reason}"
+            f"{path}: cannot be read as {path.suffix or 'Parquet'} ({type(error).__name__}): it is "
+            "empty, cut short, or not what its name says"
         ) from None
     return frame

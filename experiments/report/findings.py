@@ -194,7 +194,7 @@ def privacy(task: Record) -> str:
     if not known(spent["epsilon"]):
         return f"{NO_PRIVACY}. No noise was added, so no privacy budget was spent."
     sentence = (
-        f"Training spent ε = {significant(spent['epsilon'])} (δ = {significant(spent['delta'])}) "
+        f"Training this model spent ε = {significant(spent['epsilon'])} (δ = {significant(spent['delta'])}) "
         f"per {spent['unit']}"
     )
     if known(spent["epsilon_at_multiplicity"]):

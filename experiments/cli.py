@@ -1,0 +1,293 @@
+"""The `groundtruth` command. Wiring only: what a command does stands where it belongs."""
+
+import datetime
+import os
+import sys
+import traceback
+from importlib.metadata import version
+from pathlib import Path
+from typing import Annotated, Any
+
+# Nothing phones home: before any library that might is imported.
+os.environ.update(
+    {
+        "DO_NOT_TRACK": "1",
+        "FLWR_TELEMETRY_ENABLED": "0",
+        "FLWR_DISABLE_UPDATE_CHECK": "1",
+        "MLFLOW_DISABLE_TELEMETRY": "true",
+        "RAY_USAGE_STATS_ENABLED": "0",
+    }
+)
+
+import typer
+from rich.console import Console
+from rich.table import Table as PrintedTable
+
+from data_contracts.errors import GroundTruthError
+
+app = typer.Typer(
+    name="groundtruth",
+    help="Private federated analytics of prior authorization and claims.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+)
+network_app = typer.Typer(help="Synthetic networks whose truth is known.", no_args_is_help=True)
+data_app = typer.Typer(help="Public data sets.", no_args_is_help=True)
+site_app = typer.Typer(help="A participant site's own commands.", no_args_is_help=True)
+contracts_app = typer.Typer(help="Data contracts.", no_args_is_help=True)
+app.add_typer(network_app, name="network")
+app.add_typer(data_app, name="data")
+app.add_typer(site_app, name="site")
+app.add_typer(contracts_app, name="contracts")
+
+Out = Annotated[Path | None, typer.Option("--out", help="Folder of the run.", show_default=False)]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace an earlier run there.")]
+Resume = Annotated[bool, typer.Option("--resume", help="Go on with an interrupted run there.")]
+Seed = Annotated[int | None, typer.Option("--seed", min=0, help="Seed of everything drawn.")]
+Engine = Annotated[str | None, typer.Option("--engine", help="in-process (default) or simulation.")]
+Epsilon = Annotated[float | None, typer.Option("--epsilon", help="Privacy budget of a patient.")]
+RUNS = Path("runs")
+
+
+@app.callback(invoke_without_command=True)
+def _root(
+    show_version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
+) -> None:
+    if show_version:
+        typer.echo(version("shared-ground-truth"))
+        raise typer.Exit
+
+
+@app.command()
+def demo(
+    requests: Annotated[int, typer.Option(min=1, help="Requests to generate.")] = 60_000,
+    payers: Annotated[int, typer.Option(min=1, help="Number of payers.")] = 4,
+    providers: Annotated[int, typer.Option(min=1, help="Number of providers.")] = 10,
+    seed: Seed = None,
+    epsilon: Epsilon = None,
+    engine: Engine = None,
+    out: Out = None,
+    overwrite: Overwrite = False,
+    resume: Resume = False,
+) -> None:
+    """Generate a network, train approval and outcome models over it, write a report."""
+    from dataclasses import replace
+
+    from experiments.config import load_config
+
+    config = load_config(Path(__file__).parent / "configs" / "demo.toml")
+    data = replace(config.data, requests=requests, payers=payers, providers=providers)
+    _run(config.with_changes(data=data), out, seed, epsilon, engine, overwrite, resume)
+
+
+@app.command()
+def run(
+    config: Annotated[Path, typer.Argument(help="TOML file of the experiment.")],
+    seed: Seed = None,
+    epsilon: Epsilon = None,
+    engine: Engine = None,
+    out: Out = None,
+    overwrite: Overwrite = False,
+    resume: Resume = False,
+) -> None:
+    """Run the experiment that a TOML file describes."""
+    from experiments.config import load_config
+
+    _run(load_config(config), out, seed, epsilon, engine, overwrite, resume)
+
+
+@app.command()
+def tasks() -> None:
+    """List the tasks."""
+    from models.tasks import TASKS
+
+    table = PrintedTable("task", "question", "trained at", "tables")
+    for task in TASKS.values():
+        table.add_row(task.name, task.question, f"{task.train_at}s", ", ".join(task.tables))
+    Console().print(table)
+
+
+@network_app.command("generate")
+def network_generate(
+    out: Annotated[Path, typer.Option("--out", help="Folder to write; must be empty.")],
+    preset: Annotated[str, typer.Option(help="seed_manual or harmonised.")] = "seed_manual",
+    requests: Annotated[int, typer.Option(min=1, help="Number of requests.")] = 60_000,
+    payers: Annotated[int, typer.Option(min=1, help="Number of payers.")] = 4,
+    providers: Annotated[int, typer.Option(min=1, help="Number of providers.")] = 10,
+    seed: Annotated[int, typer.Option(min=0, help="Seed.")] = 7,
+) -> None:
+    """Write a synthetic network: a folder per site, and the truth apart from all of them."""
+    from data_contracts.synthetic.generate import generate
+    from experiments.progress import Reporter
+
+    with Reporter().steps(f"Generating {requests:,} requests", requests) as steps:
+        generate(
+            out,
+            preset=preset,
+            n_requests=requests,
+            n_payers=payers,
+            n_providers=providers,
+            seed=seed,
+            progress=steps.reach,
+        )
+    typer.echo(f"{payers} payers and {providers} providers in {out / 'sites'}")
+    typer.echo(f"the truth, which no site holds, in {out / 'truth'}")
+
+
+@data_app.command("list")
+def data_list() -> None:
+    """List the public data sets."""
+    from data_contracts.public.registry import PUBLIC
+
+    table = PrintedTable("name", "what it is", "rows", "licence")
+    for name, dataset in PUBLIC.items():
+        source = dataset.source
+        table.add_row(name, source.title, f"{source.rows:,}", source.licence)
+    Console().print(table)
+
+
+@data_app.command("fetch")
+def data_fetch(
+    name: Annotated[str, typer.Argument(help="Name of a public data set.")],
+    origin: Annotated[
+        Path | None, typer.Option("--from", help="Take the files from this folder, no network.")
+    ] = None,
+    into: Annotated[
+        Path | None, typer.Option("--into", help="Folder to put them; data/NAME unless given.")
+    ] = None,
+) -> None:
+    """Fetch a public data set from its publisher, checked against a pinned SHA-256."""
+    from data_contracts.public.fetch import fetch
+    from data_contracts.public.registry import PUBLIC
+    from experiments.federation_data import default_source
+    from experiments.progress import Reporter
+
+    if name not in PUBLIC:
+        raise GroundTruthError(f"there is no data set {name!r}; known are {', '.join(PUBLIC)}")
+    source = PUBLIC[name].source
+    target = into or default_source(name)
+    with Reporter().steps(f"Fetching {name}", sum(file.size for file in source.files)) as steps:
+        files = fetch(source, target, origin=origin, progress=lambda _, done, __: steps.reach(done))
+    for file in files:
+        typer.echo(f"{file}")
+    typer.echo(f"Licence: {source.licence}\nCite: {source.citation}")
+
+
+@site_app.command("check")
+def site_check(
+    folder: Annotated[Path, typer.Argument(help="The site's folder, or its site.toml.")],
+) -> None:
+    """Check a site's tables against their contracts. Nothing leaves the site."""
+    from data_contracts.intake import read_table
+    from data_contracts.manifest import SiteManifest
+
+    manifest = SiteManifest.load(folder)
+    table = PrintedTable("table", "contract", "rows", "set aside", "rules broken")
+    for name, path in manifest.tables.items():
+        checked = read_table(name, path, manifest)
+        broken = ", ".join(f"{rule}: {count}" for rule, count in checked.rejects.items())
+        table.add_row(
+            name,
+            checked.contract.version,
+            f"{checked.raw_rows:,}",
+            f"{checked.rejected_rows:,}",
+            broken or "none",
+        )
+    Console().print(table)
+    typer.echo(f"site {manifest.name} ({manifest.role}): ready")
+
+
+@contracts_app.command("export")
+def contracts_export(
+    out: Annotated[Path, typer.Option("--out", help="Folder to write.")] = Path("contracts"),
+) -> None:
+    """Write every contract as an Open Data Contract Standard document."""
+    from data_contracts.odcs import export
+
+    for file in export(out):
+        typer.echo(f"{file}")
+
+
+def _run(
+    config: Any,
+    out: Path | None,
+    seed: int | None,
+    epsilon: float | None,
+    engine: str | None,
+    overwrite: bool,
+    resume: bool,
+) -> None:
+    from dataclasses import replace
+
+    from experiments.job import run_experiment
+    from experiments.progress import Reporter
+    from federation.settings import ConfigError
+
+    if overwrite and resume:
+        raise ConfigError("--overwrite and --resume contradict each other; give one of them")
+    if engine not in (None, "in-process", "simulation"):
+        raise ConfigError(f"--engine must be in-process or simulation, not {engine!r}")
+    privacy = replace(config.privacy, epsilon=epsilon) if epsilon is not None else None
+    config = config.with_changes(seed=seed, engine=engine, privacy=privacy)
+    now = datetime.datetime.now().strftime("%Y%m%d-%H%M%S")
+    folder = out or RUNS / f"{now}-{config.name}"
+    results = run_experiment(
+        config,
+        folder,
+        if_present="overwrite" if overwrite else "resume" if resume else "refuse",
+        tracking=folder.parent / "mlflow.db",
+        reporter=Reporter(),
+    )
+    _print_results(results, folder)
+
+
+def _print_results(results: dict[str, Any], folder: Path) -> None:
+    console = Console()
+    for name, task in results["tasks"].items():
+        table = PrintedTable(
+            "model", "AUROC", "AUPRC", "Brier", title=f"{name}: {task['question']}"
+        )
+        for rung in task["ladder"]:
+            figures = (rung["auroc"], rung["auprc"], rung["brier"])
+            table.add_row(rung["label"], *(f"{value:.4f}" for value in figures))
+        console.print(table)
+    privacy = results["privacy"]
+    if privacy["epsilon"] is not None:
+        console.print(
+            f"Privacy of a patient, all models together: epsilon = {privacy['epsilon']:.3g} at one "
+            f"site, {privacy['epsilon_at_multiplicity']:.3g} at {privacy['multiplicity']} sites, "
+            f"delta = {privacy['delta']:g}.",
+            highlight=False,
+        )
+    console.print(privacy["noise"], highlight=False)
+    console.print(results["advisory"], highlight=False)
+    console.print(
+        f"Report:  {folder / 'report.html'}\nFigures: {folder / 'results.json'}\n"
+        f"MLflow:  mlflow ui --backend-store-uri sqlite:///{folder.parent / 'mlflow.db'}",
+        highlight=False,
+        soft_wrap=True,
+    )
+
+
+def main() -> None:
+    """Entry point: exit code 2 for what the user can put right, 1 for what we must."""
+    try:
+        app()
+    except GroundTruthError as error:
+        typer.echo(f"error: {error}", err=True)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        typer.echo("interrupted; finished parts are kept: go on with --resume", err=True)
+        sys.exit(130)
+    except Exception as error:
+        if os.environ.get("GROUNDTRUTH_DEBUG"):
+            raise
+        where = traceback.extract_tb(error.__traceback__)[-1]
+        typer.echo(
+            f"internal error: {type(error).__name__} in {Path(where.filename).name}, line "
+            f"{where.lineno}. This is our fault, not yours: please report it. "
+            "GROUNDTRUTH_DEBUG=1 shows the details.",
+            err=True,
+        )
+        sys.exit(1)

@@ -1,0 +1,106 @@
+"""An experiment's TOML file: which data, which tasks, which promise of privacy."""
+
+import tomllib
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Literal
+
+from data_contracts.public.registry import PUBLIC
+from data_contracts.synthetic.settings import PRESETS
+from federation.settings import ConfigError, PrivacySettings, parse
+from models.additive_training import AdditiveSettings
+from models.tasks import TASKS
+
+Engine = Literal["in-process", "simulation"]
+
+
+@dataclass(frozen=True, slots=True)
+class DataSettings:
+    """Where the sites' data come from.
+
+    Attributes:
+        name: "synthetic", or a public data set.
+        source: Folder of a public data set's files; the default is where
+            `groundtruth data fetch` puts them.
+        network: A folder that `groundtruth network generate` has written, used as it is.
+        preset: Preset of a synthetic network.
+        requests: Requests of a synthetic network.
+        payers: Payers of a synthetic network.
+        providers: Providers of a synthetic network.
+    """
+
+    name: str = "synthetic"
+    source: str | None = None
+    network: str | None = None
+    preset: str = "seed_manual"
+    requests: int = 60_000
+    payers: int = 4
+    providers: int = 10
+
+    def __post_init__(self) -> None:
+        if self.name != "synthetic" and self.name not in PUBLIC:
+            raise ConfigError(
+                f"there is no data set {self.name!r}; known are synthetic, {', '.join(PUBLIC)}"
+            )
+        if self.preset not in PRESETS:
+            raise ConfigError(f"there is no preset {self.preset!r}; known are {', '.join(PRESETS)}")
+
+
+@dataclass(frozen=True, slots=True)
+class ExperimentConfig:
+    """One experiment.
+
+    Attributes:
+        tasks: Names of the tasks.
+        name: Short name; part of the run's folder.
+        seed: Seed of everything that is drawn; the same seed gives the same result.
+        test_share: Share of patients held out.
+        engine: What the federation runs on.
+        data: Where the data come from.
+        privacy: What is promised to patients.
+        additive: Settings of the model family.
+    """
+
+    tasks: tuple[str, ...]
+    name: str = "run"
+    seed: int = 7
+    test_share: float = 0.25
+    engine: Engine = "in-process"
+    data: DataSettings = field(default_factory=DataSettings)
+    privacy: PrivacySettings = field(default_factory=PrivacySettings)
+    additive: AdditiveSettings = field(default_factory=AdditiveSettings)
+
+    def __post_init__(self) -> None:
+        if not self.tasks or len(set(self.tasks)) != len(self.tasks):
+            raise ConfigError("tasks must name at least one task, and each only once")
+        for task in self.tasks:
+            if task not in TASKS:
+                raise ConfigError(f"there is no task {task!r}; tasks are {', '.join(TASKS)}")
+        if not 0 < self.test_share < 1:
+            raise ConfigError(f"test_share must lie between 0 and 1, not {self.test_share}")
+        if self.seed < 0:
+            raise ConfigError(f"seed must be 0 or more, not {self.seed}")
+
+    def with_changes(self, **changes: Any) -> "ExperimentConfig":
+        """A copy; changes that are None are left out."""
+        return replace(self, **{key: value for key, value in changes.items() if value is not None})
+
+
+def load_config(file: Path) -> ExperimentConfig:
+    """The experiment that a TOML file describes.
+
+    Raises:
+        ConfigError: The file is missing, not TOML, or has an unknown key or a wrong value.
+    """
+    try:
+        raw = tomllib.loads(file.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ConfigError(f"{file}: no such file") from None
+    except IsADirectoryError:
+        raise ConfigError(f"{file} is a folder; name the TOML file in it") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{file} is not a TOML file: {error}") from None
+    try:
+        return parse(ExperimentConfig, {"name": file.stem, **raw}, "the settings")
+    except ConfigError as error:
+        raise ConfigError(f"{file}: {error}") from None

@@ -1,0 +1,129 @@
+"""From settings to a checked folder of sites."""
+
+import hashlib
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+import polars as pl
+
+from data_contracts.errors import GroundTruthError
+from data_contracts.intake import Table, read_tables
+from data_contracts.manifest import SiteManifest
+from data_contracts.network import DESCRIPTION_NAME, Network, site_folders
+from data_contracts.public.registry import PUBLIC
+from data_contracts.synthetic.generate import generate
+from experiments.config import ExperimentConfig
+from experiments.progress import Reporter
+
+
+class MissingSourceError(GroundTruthError):
+    """The files of a public data set are not where they should be."""
+
+
+@dataclass(frozen=True, slots=True)
+class Site:
+    """A site whose tables keep their contracts.
+
+    Attributes:
+        manifest: Its manifest.
+        tables: Its valid tables.
+        raw_rows: Rows of each table before validation.
+        rejected_rows: Rows set aside, all tables together.
+    """
+
+    manifest: SiteManifest
+    tables: dict[str, pl.DataFrame]
+    raw_rows: dict[str, int]
+    rejected_rows: int
+
+    @property
+    def patients_declared(self) -> int:
+        """Number of patients, rounded to two digits as a site declares it to the network."""
+        tokens = [
+            table["patient_token"]
+            for table in self.tables.values()
+            if "patient_token" in table.columns
+        ]
+        patients = pl.concat(tokens).drop_nulls().n_unique() if tokens else 0
+        return int(float(f"{patients:.1e}"))
+
+
+def make_network(config: ExperimentConfig, folder: Path, reporter: Reporter) -> Path:
+    """The folder of the experiment's network, made in `folder` unless the settings name one.
+
+    Raises:
+        GroundTruthError: The data cannot be found or made.
+    """
+    data = config.data
+    if data.network is not None:
+        Network.load(Path(data.network))
+        return Path(data.network)
+    if (folder / DESCRIPTION_NAME).is_file():
+        return folder  # finished by the run that is being resumed
+    if folder.exists():
+        shutil.rmtree(folder)  # left unfinished by the run that is being resumed
+    if data.name == "synthetic":
+        with reporter.steps(f"Generating {data.requests:,} requests", data.requests) as steps:
+            generate(
+                folder,
+                preset=data.preset,
+                n_requests=data.requests,
+                n_payers=data.payers,
+                n_providers=data.providers,
+                seed=config.seed,
+                progress=steps.reach,
+            )
+        return folder
+    dataset = PUBLIC[data.name]
+    reporter.say(f"Reading {dataset.source.title}")
+    source = Path(data.source) if data.source else default_source(data.name)
+    if not source.is_dir():
+        raise MissingSourceError(
+            f"the files of {data.name} are not at {source}: fetch them with "
+            f"`groundtruth data fetch {data.name}`, or name their folder as data.source"
+        )
+    dataset.build(source, folder, seed=config.seed)
+    return folder
+
+
+def default_source(name: str) -> Path:
+    """Where `groundtruth data fetch` puts a public data set unless told otherwise."""
+    return Path("data") / name
+
+
+def check_sites(network: Path, reporter: Reporter) -> list[Site]:
+    """Read and validate every table of every site.
+
+    Raises:
+        GroundTruthError: A table cannot be read or breaks its contract.
+    """
+    folders = site_folders(network)
+    sites = []
+    with reporter.steps(f"Checking the tables of {len(folders)} sites", len(folders)) as steps:
+        for folder in folders:
+            manifest = SiteManifest.load(folder)
+            tables = read_tables(manifest)
+            sites.append(_site(manifest, tables))
+            steps.advance()
+    return sites
+
+
+def fingerprint(network: Path) -> str:
+    """SHA-256 over names and contents of all files of all sites."""
+    digest = hashlib.sha256()
+    for file in sorted((network / "sites").rglob("*")):
+        if file.is_file():
+            digest.update(str(file.relative_to(network)).encode())
+            with file.open("rb") as stream:
+                digest.update(hashlib.file_digest(stream, "sha256").digest())
+    return digest.hexdigest()
+
+
+def _site(manifest: SiteManifest, tables: dict[str, Table]) -> Site:
+    return Site(
+        manifest,
+        {name: table.rows for name, table in tables.items()},
+        {name: table.raw_rows for name, table in tables.items()},
+        sum(table.rejected_rows for table in tables.values()),
+    )

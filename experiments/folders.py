@@ -1,0 +1,62 @@
+"""The folder of a run: what lies where, and when one may be written to.
+
+runs/<id>/config.json     the settings, as run
+runs/<id>/network/        the folder of sites, unless the settings name one
+runs/<id>/tasks/<task>/   plan.json, result.json, figures.json of each task
+runs/<id>/results.json    every figure that is printed or drawn
+runs/<id>/report.html     what people look at
+"""
+
+import json
+import shutil
+from dataclasses import asdict
+from pathlib import Path
+from typing import Literal
+
+from data_contracts.errors import GroundTruthError
+from experiments.config import ExperimentConfig
+
+IfPresent = Literal["refuse", "resume", "overwrite"]
+CONFIG_NAME = "config.json"
+
+
+class FolderInUseError(GroundTruthError):
+    """The output folder holds something that the run must not touch."""
+
+
+def open_run(folder: Path, config: ExperimentConfig, if_present: IfPresent) -> None:
+    """Make the folder of a run, or go on with one.
+
+    Args:
+        folder: The folder.
+        config: The run's settings.
+        if_present: What to do where the folder holds something already.
+
+    Raises:
+        FolderInUseError: The folder is not empty (refuse), is no run (overwrite), or holds a run
+            with other settings (resume).
+    """
+    if folder.is_file():
+        raise FolderInUseError(f"{folder} is a file; name a folder")
+    settings = json.dumps(asdict(config), indent=2, sort_keys=True) + "\n"
+    file = folder / CONFIG_NAME
+    if folder.is_dir() and any(folder.iterdir()):
+        if if_present == "refuse":
+            raise FolderInUseError(
+                f"{folder} is not empty: go on with --resume, replace it with --overwrite, or "
+                "name another folder with --out"
+            )
+        if not file.is_file():
+            raise FolderInUseError(
+                f"{folder} holds no run (no {CONFIG_NAME}), so it is left alone; name another "
+                "folder with --out"
+            )
+        if if_present == "overwrite":
+            shutil.rmtree(folder)
+        elif file.read_text(encoding="utf-8") != settings:
+            raise FolderInUseError(
+                f"{folder} was started with other settings, so it cannot be resumed; compare "
+                f"{file}, or start again with --overwrite"
+            )
+    folder.mkdir(parents=True, exist_ok=True)
+    file.write_text(settings, encoding="utf-8")

@@ -1,0 +1,157 @@
+"""The main job: a network of sites in, models, figures and a report out."""
+
+import datetime
+import json
+import platform
+import shutil
+import subprocess
+import time
+from collections.abc import Sequence
+from dataclasses import asdict
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from data_contracts.network import Network
+from experiments.config import ExperimentConfig
+from experiments.federation_data import Site, check_sites, fingerprint, make_network
+from experiments.folders import IfPresent, open_run
+from experiments.progress import Reporter
+from experiments.report import render
+from experiments.task_run import make_plan, noise_in_words, run_task
+from federation.plan import RunPlan
+from models.accounting import compose, gdp_epsilon
+
+ADVISORY = (
+    "Advisory only: a human decides. Approval labels encode past payer behaviour, not "
+    "appropriateness."
+)
+
+
+def run_experiment(
+    config: ExperimentConfig,
+    folder: Path,
+    *,
+    if_present: IfPresent = "refuse",
+    tracking: Path | None = None,
+    reporter: Reporter | None = None,
+) -> dict[str, Any]:
+    """Run an experiment and leave everything in `folder`; see `experiments/folders.py`.
+
+    Args:
+        config: The experiment.
+        folder: Folder of the run.
+        if_present: What to do where the folder holds something already.
+        tracking: MLflow database to log to; none unless given.
+        reporter: Tells a person what is going on.
+
+    Returns:
+        What results.json holds.
+
+    Raises:
+        GroundTruthError: Something that the user can put right.
+    """
+    start = time.monotonic()
+    reporter = reporter or Reporter(quiet=True)
+    open_run(folder, config, if_present)
+    network = make_network(config, folder / "network", reporter)
+    description = Network.load(network)
+    if description.origin == "public":
+        reporter.say(f"Licence: {description.licence}. Cite: {description.citation}")
+    sites = check_sites(network, reporter)
+    plans = [make_plan(config, task, sites) for task in config.tasks]
+    tasks = {
+        plan.task: run_task(
+            plan, sites, network, folder / "tasks" / plan.task, config.engine, reporter
+        )
+        for plan in plans
+    }
+    results = {
+        "schema_version": 1,
+        "run_id": folder.resolve().name,
+        "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "seconds": time.monotonic() - start,
+        "git_commit": _git_commit(),
+        "versions": _versions(),
+        "engine": config.engine,
+        "seed": config.seed,
+        "advisory": ADVISORY,
+        "config": asdict(config),
+        "data": {**asdict(description), "fingerprint": fingerprint(network)},
+        "sites": [_site_row(site) for site in sites],
+        "warnings": _warnings(config, sites),
+        "privacy": _privacy(config, plans),
+        "tasks": tasks,
+        "files": {"report": "report.html", "results": "results.json"},
+    }
+    _write_json(folder / "results.json", results)
+    reporter.say("Writing the report")
+    render(results, folder / "report.html")
+    if tracking is not None:
+        # MLflow takes seconds to import; nothing else needs it.
+        from federation.tracking import log_run
+
+        reporter.say("Logging to MLflow")
+        log_run(results, folder, tracking)
+    return results
+
+
+def _privacy(config: ExperimentConfig, plans: Sequence[RunPlan]) -> dict[str, Any]:
+    """What all tasks together cost a patient."""
+    privacy = config.privacy
+    spent = [mu for plan in plans if (mu := plan.composed_mu()) is not None]
+    joint = compose(spent * privacy.multiplicity)
+    return {
+        "epsilon": gdp_epsilon(compose(spent), privacy.delta) if spent else None,
+        "delta": privacy.delta,
+        "mu": compose(spent) if spent else None,
+        "unit": "patient",
+        "neighbouring": "add/remove",
+        "max_records_per_patient": privacy.max_records_per_patient,
+        "multiplicity": privacy.multiplicity,
+        "epsilon_at_multiplicity": gdp_epsilon(joint, privacy.delta) if spent else None,
+        "noise": noise_in_words(plans[0]),
+    }
+
+
+def _site_row(site: Site) -> dict[str, Any]:
+    return {
+        "name": site.manifest.name,
+        "role": site.manifest.role,
+        "rows": site.raw_rows,
+        "patients_declared": site.patients_declared,
+        "rejected_rows": site.rejected_rows,
+    }
+
+
+def _warnings(config: ExperimentConfig, sites: list[Site]) -> list[str]:
+    warnings = []
+    if config.privacy.epsilon is None:
+        warnings.append("Trained without privacy: never do this with private data.")
+    rejected = sum(site.rejected_rows for site in sites)
+    if rejected:
+        warnings.append(f"{rejected} rows broke their contract and were set aside by their sites.")
+    return warnings
+
+
+def _git_commit() -> str | None:
+    """Commit of the checkout that the code runs from; None outside one."""
+    git = shutil.which("git")
+    if git is None:
+        return None
+    here = Path(__file__).parent
+    done = subprocess.run(  # noqa: S603 - a fixed command
+        [git, "-C", str(here), "rev-parse", "HEAD"], capture_output=True, text=True, check=False
+    )
+    return done.stdout.strip() or None
+
+
+def _versions() -> dict[str, str]:
+    packages = ("flwr", "numpy", "polars", "scikit-learn")
+    return {"python": platform.python_version()} | {name: version(name) for name in packages}
+
+
+def _write_json(file: Path, content: object) -> None:
+    part = file.with_suffix(".part")
+    part.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+    part.replace(file)

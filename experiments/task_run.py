@@ -1,0 +1,367 @@
+"""One task of an experiment: train over the sites, run the baselines, measure them all."""
+
+import json
+import math
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from data_contracts.features import Feature, Grid, NumberGrid, grid_of
+from data_contracts.split import held_out
+from experiments.baselines import OneLabelError, fit_additive, fit_boosting, fit_logistic
+from experiments.config import ExperimentConfig
+from experiments.evaluation import auroc, metrics, reliability
+from experiments.federation_data import Site
+from experiments.progress import Reporter
+from federation import client_app, server_app
+from federation.in_process import run_in_process
+from federation.plan import RunPlan
+from federation.results import read_result
+from federation.settings import PrivacySettings
+from federation.simulation import run_on_simulation
+from federation.strategy import TrainingResult, on_each_round
+from models.accounting import gdp_epsilon, gdp_mu
+from models.additive import AdditiveModel, shape_axis
+from models.patients import PatientRows, group_by_patient
+from models.tasks import TASKS
+from models.tasks.task import TaskDataError, TaskRows, assemble
+
+Vector = NDArray[np.float64]
+
+FEDERATED, NOT_PRIVATE, LOCAL = "federated_private", "federated_no_noise", "local_only"
+ADDITIVE, LOGISTIC, BOOSTING = "pooled_additive", "pooled_logistic", "pooled_boosting"
+LABELS = {
+    LOCAL: "Each site alone",
+    FEDERATED: "Federated, private",
+    NOT_PRIVATE: "Federated, no noise",
+    ADDITIVE: "Pooled additive",
+    LOGISTIC: "Pooled logistic",
+    BOOSTING: "Pooled gradient boosting",
+}
+SPLIT_KEY = "groundtruth split 1"
+TIMEOUT_SECONDS = 900.0
+WITHOUT_SECURE_SUM = (
+    "No secure sum: every site adds the full noise to whatever it releases, so each release is "
+    "private by itself, and the sum is noisier than it has to be (by the square root of the "
+    "number of sites)."
+)
+
+
+class OneClassError(TaskDataError):
+    """All labels of a task are the same."""
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """A site's rows for a task.
+
+    Attributes:
+        name: Name of the site.
+        role: Payer or provider.
+        train: Rows of training patients.
+        test: Rows of held-out patients.
+        grouped: The training rows as the site trains on them.
+    """
+
+    name: str
+    role: str
+    train: TaskRows
+    test: TaskRows
+    grouped: PatientRows
+
+
+def make_plan(config: ExperimentConfig, task: str, sites: Sequence[Site]) -> RunPlan:
+    """The run plan of a task: every site of the role that trains it takes part.
+
+    The experiment's epsilon is for all its tasks together. They share the budget evenly, so each
+    gets mu / sqrt(number of tasks).
+    """
+    names = {
+        role: tuple(site.manifest.name for site in sites if site.manifest.role == role)
+        for role in ("payer", "provider")
+    }
+    trained_by = TASKS[task].train_at
+    if not names[trained_by]:
+        raise TaskDataError(f"task {task} is trained by {trained_by}s, and the network has none")
+    return RunPlan(
+        task=task,
+        payers=names["payer"],
+        providers=names["provider"],
+        sites=names[trained_by],
+        privacy=share_of(config.privacy, len(config.tasks)),
+        additive=config.additive,
+        split_key=SPLIT_KEY,
+        test_share=config.test_share,
+        noise_seed=config.seed,
+    )
+
+
+def share_of(privacy: PrivacySettings, parts: int) -> PrivacySettings:
+    """One of several equal parts of a privacy budget, which together compose to all of it."""
+    if privacy.epsilon is None or parts == 1:
+        return privacy
+    mu = gdp_mu(privacy.epsilon, privacy.delta) / math.sqrt(parts)
+    return replace(privacy, epsilon=gdp_epsilon(mu, privacy.delta))
+
+
+def run_task(
+    plan: RunPlan,
+    sites: Sequence[Site],
+    network: Path,
+    folder: Path,
+    engine: str,
+    reporter: Reporter,
+) -> dict[str, Any]:
+    """Train, compare, measure; everything is left in `folder`, and finished parts are kept.
+
+    Returns:
+        The task's part of results.json.
+
+    Raises:
+        GroundTruthError: The data cannot serve the task, or a site fails.
+    """
+    finished = folder / "figures.json"
+    if finished.is_file():
+        reporter.say(f"{plan.task}: finished before, kept")
+        figures: dict[str, Any] = json.loads(finished.read_text(encoding="utf-8"))
+        return figures
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "plan.json").write_text(plan.to_json() + "\n", encoding="utf-8")
+    features = plan.features()
+    held = [_hold(site, plan, features) for site in sites]
+    trainers = [site for site in held if site.name in plan.sites]
+    _require_both_labels(plan, trainers)
+
+    start = time.monotonic()
+    trained = _train(plan, network, folder, engine, reporter)
+    train_seconds = time.monotonic() - start
+    start = time.monotonic()
+    with reporter.steps(f"{plan.task}: comparing with the baselines", 4) as steps:
+        scores, by_site = _compare(plan, features, held, trainers, trained.model, steps.advance)
+    figures = {
+        "question": plan.the_task.question,
+        "note": plan.the_task.note,
+        "positive": plan.the_task.positive,
+        "index_time": str(plan.the_task.index_time),
+        "train_sites": list(plan.sites),
+        "train_patients": sum(site.grouped.n_patients for site in trainers),
+        "train_rows": sum(site.grouped.n_rows for site in trainers),
+        "test_rows": sum(len(site.test) for site in trainers),
+        "base_rate": float(np.concatenate([site.train.labels for site in trainers]).mean()),
+        "privacy": _privacy(plan, trained),
+        **scores,
+        "by_site": by_site,
+        "shapes": _shapes(trained.model, features),
+        "rounds": [asdict(record) for record in trained.rounds],
+        "seconds": {"train": train_seconds, "baselines": time.monotonic() - start},
+    }
+    part = finished.with_suffix(".part")
+    part.write_text(json.dumps(figures), encoding="utf-8")
+    part.replace(finished)
+    return figures
+
+
+def _hold(site: Site, plan: RunPlan, features: Sequence[Feature]) -> Held:
+    rows = assemble(plan.the_task, site.tables, features, site=site.manifest.name)
+    test = held_out(rows.patient_tokens, key=plan.split_key, share=plan.test_share)
+    train = rows.where(~test)
+    grouped = group_by_patient(
+        train.codes,
+        train.labels,
+        train.patient_tokens,
+        train.row_tokens,
+        max_records=plan.privacy.max_records_per_patient,
+    )
+    return Held(site.manifest.name, site.manifest.role, train, rows.where(test), grouped)
+
+
+def _require_both_labels(plan: RunPlan, trainers: Sequence[Held]) -> None:
+    for part, labels in (
+        ("training", np.concatenate([site.train.labels for site in trainers])),
+        ("test", np.concatenate([site.test.labels for site in trainers])),
+    ):
+        if labels.size == 0 or labels.min() == labels.max():
+            raise OneClassError(
+                f"task {plan.task}: all {labels.size} {part} rows have the same label, so there "
+                "is nothing to learn or to measure; check the outcome column and the date range"
+            )
+
+
+def _train(
+    plan: RunPlan, network: Path, folder: Path, engine: str, reporter: Reporter
+) -> TrainingResult:
+    result, sites = folder / "result.json", network / "sites"
+    title = f"{plan.task}: training over {len(plan.sites)} sites"
+    if engine == "simulation":
+        reporter.say(f"{title} on Flower's simulation runtime ...")
+        run_on_simulation(
+            plan, sites, result, timeout=TIMEOUT_SECONDS, log=folder / "simulation.log"
+        )
+        return read_result(result)
+    run_config: dict[str, bool | float | int | str] = {
+        "plan": plan.to_json(),
+        "sites": str(sites),
+        "result": str(result),
+        "timeout": TIMEOUT_SECONDS,
+    }
+    nodes = [{"site": str(sites / name / "site.toml")} for name in plan.sites]
+    with reporter.steps(title, sum(plan.rounds.values())) as steps, on_each_round(steps.advance):
+        run_in_process(server_app.app, client_app.app, nodes, run_config)
+    return read_result(result)
+
+
+def _compare(
+    plan: RunPlan,
+    features: Sequence[Feature],
+    held: Sequence[Held],
+    trainers: Sequence[Held],
+    federated: AdditiveModel,
+    advance: Callable[[], None],
+) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    names = [feature.name for feature in features]
+    grids = [grid_of(feature) for feature in features]
+    train_codes = np.concatenate([site.train.codes for site in trainers])
+    train_labels = np.concatenate([site.train.labels for site in trainers])
+    test_codes = np.concatenate([site.test.codes for site in trainers])
+    labels = np.concatenate([site.test.labels for site in trainers])
+
+    federated_name = FEDERATED if plan.mu else NOT_PRIVATE
+    pooled = fit_additive(names, grids, _pool(plan, trainers), plan.additive)
+    advance()
+    local = {site.name: _local(names, grids, site, plan) for site in held}
+    advance()
+    probabilities = {
+        federated_name: federated.probability(test_codes),
+        ADDITIVE: pooled.probability(test_codes),
+        LOGISTIC: fit_logistic(grids, train_codes, train_labels, test_codes),
+    }
+    advance()
+    probabilities[BOOSTING] = fit_boosting(grids, train_codes, train_labels, test_codes)
+    advance()
+    own = [
+        model.probability(site.test.codes) if (model := local[site.name]) else None
+        for site in trainers
+    ]
+    have_own = [site for site, scored in zip(trainers, own, strict=True) if scored is not None]
+    if have_own:
+        probabilities[LOCAL] = np.concatenate([scored for scored in own if scored is not None])
+    own_labels = np.concatenate([site.test.labels for site in have_own]) if have_own else labels
+    ladder = [
+        {
+            "model": model,
+            "label": LABELS[model],
+            "private": model == FEDERATED,
+            **metrics(own_labels if model == LOCAL else labels, probabilities[model]),
+        }
+        for model in LABELS
+        if model in probabilities
+    ]
+    by_site = [
+        _site_figures(site, {LOCAL: local[site.name], federated_name: federated, ADDITIVE: pooled})
+        for site in held
+    ]
+    curves = {
+        model: reliability(labels, probabilities[model]) for model in (federated_name, ADDITIVE)
+    }
+    return {"ladder": ladder, "reliability": curves}, by_site
+
+
+def _pool(plan: RunPlan, trainers: Sequence[Held]) -> PatientRows:
+    """All sites' training rows as one site's; patients at several sites become one."""
+    return group_by_patient(
+        np.concatenate([site.train.codes for site in trainers]),
+        np.concatenate([site.train.labels for site in trainers]),
+        pl.concat([site.train.patient_tokens for site in trainers]),
+        pl.concat([site.train.row_tokens for site in trainers]),
+        max_records=plan.privacy.max_records_per_patient,
+    )
+
+
+def _local(
+    names: Sequence[str], grids: Sequence[Grid], site: Held, plan: RunPlan
+) -> AdditiveModel | None:
+    """What the site learns alone; None where it has one label only."""
+    try:
+        return fit_additive(names, grids, site.grouped, plan.additive)
+    except OneLabelError:
+        return None
+
+
+def _site_figures(site: Held, models: Mapping[str, AdditiveModel | None]) -> dict[str, Any]:
+    return {
+        "site": site.name,
+        "role": site.role,
+        "train_patients": site.grouped.n_patients,
+        "test_rows": len(site.test),
+        "base_rate": float(site.test.labels.mean()) if len(site.test) else None,
+        "auroc": {
+            name: auroc(site.test.labels, model.probability(site.test.codes)) if model else None
+            for name, model in models.items()
+        },
+    }
+
+
+def noise_in_words(plan: RunPlan) -> str:
+    """How the noise comes about."""
+    return WITHOUT_SECURE_SUM if plan.mu else "No noise at all: not for private data."
+
+
+def _privacy(plan: RunPlan, trained: TrainingResult) -> dict[str, Any]:
+    return {
+        "epsilon": plan.privacy.epsilon,
+        "delta": plan.privacy.delta,
+        "unit": "patient",
+        "neighbouring": "add/remove",
+        "multiplicity": plan.privacy.multiplicity,
+        "epsilon_at_multiplicity": plan.epsilon_at_multiplicity(),
+        "mu": plan.composed_mu(),
+        "noise": noise_in_words(plan),
+        "max_records_per_patient": plan.privacy.max_records_per_patient,
+        "rounds": len(trained.rounds),
+        "upload_bytes_per_site": 8 * sum(record.values for record in trained.rounds),
+        "releases": [
+            {
+                "step": step,
+                "rounds": count,
+                "share": plan.privacy.shares[step],
+                "mu_per_round": plan.mu_of(step),
+                "sensitivity": first.sensitivity,
+                "noise_std_per_site": first.noise_std / len(plan.sites) ** 0.5,
+            }
+            for step, count in plan.rounds.items()
+            for first in [next(record for record in trained.rounds if record.step == step)]
+        ],
+    }
+
+
+def _shapes(model: AdditiveModel, features: Sequence[Feature]) -> list[dict[str, Any]]:
+    """Shape functions from the strongest to the weakest; bands are 95 % intervals' half-widths."""
+    shapes = []
+    for feature, shape in zip(features, model.shapes, strict=True):
+        grid, axis = grid_of(feature), shape_axis(feature)
+        is_number = isinstance(grid, NumberGrid)
+        shapes.append(
+            {
+                "feature": feature.name,
+                "title": feature.title,
+                "kind": "number" if is_number else "category",
+                "unit": grid.unit if isinstance(grid, NumberGrid) else None,
+                "importance": shape.importance,
+                "x": axis if is_number else None,
+                "levels": None if is_number else [*axis, "missing"],
+                "log_odds": shape.log_odds[: len(axis) if is_number else None].tolist(),
+                "band": (1.96 * shape.std[: len(axis) if is_number else None]).tolist(),
+                "frequency": shape.frequency[: len(axis) if is_number else None].tolist(),
+                "missing": {
+                    "log_odds": float(shape.log_odds[-1]),
+                    "frequency": float(shape.frequency[-1]),
+                },
+            }
+        )
+    return sorted(shapes, key=lambda item: -float(item["importance"]))
