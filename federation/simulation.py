@@ -13,7 +13,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -96,14 +96,14 @@ def run_on_simulation(
             "stdout": output,
             "stderr": subprocess.STDOUT,
         }
-        command = [_program("flwr"), "run", str(app), _CONNECTION, "--stream"]
-        command += ["--run-config", str(home / "run.toml")]
-        command += ["--federation-config", _federation(len(plan.sites), cpus)]
-        with suppress(subprocess.TimeoutExpired), _superlink(port, options) as superlink:
+        submit = [_program("flwr"), "run", str(app), _CONNECTION, "--stream"]
+        submit += ["--run-config", str(home / "run.toml")]
+        submit += ["--federation-config", _federation(len(plan.sites), cpus)]
+        with suppress(subprocess.TimeoutExpired), _tree(_superlink(port), options) as superlink:
             if _answers(port, superlink, deadline):
-                # Its exit code is 0 after failures too: the result decides.
-                left = max(0.0, deadline - time.monotonic())
-                subprocess.run(command, timeout=left, check=False, **options)  # noqa: S603
+                with _tree(submit, options) as run:
+                    # Its exit code is 0 after failures too: the result decides.
+                    run.wait(timeout=max(0.0, deadline - time.monotonic()))
     try:
         read_result(result)
     except RunFailedError as error:
@@ -161,12 +161,15 @@ def _free_port() -> int:
         return int(server.getsockname()[1])
 
 
-@contextmanager
-def _superlink(port: int, options: Mapping[str, Any]) -> Iterator[subprocess.Popen[bytes]]:
-    """A SuperLink; in the end it and everything that it started are gone."""
+def _superlink(port: int) -> list[str]:
     command = [_program("flower-superlink"), "--simulation", "--isolation", "subprocess"]
     command += ["--insecure", "--host", _HOST, "--port", str(port)]
-    command += ["--disable-runtime-dependency-installation"]
+    return [*command, "--disable-runtime-dependency-installation"]
+
+
+@contextmanager
+def _tree(command: Sequence[str], options: Mapping[str, Any]) -> Iterator[subprocess.Popen[bytes]]:
+    """A running command; in the end it and everything that it started are gone."""
     tree: subprocess.Popen[bytes] = subprocess.Popen(  # noqa: S603 - fixed words and our own paths
         [sys.executable, "-I", process_tree.__file__, *command],
         stdin=subprocess.PIPE,
