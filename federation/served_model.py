@@ -1,7 +1,6 @@
 """The glass-box model as MLflow serves it ("models from code": MLflow runs this file)."""
 
 from pathlib import Path
-from typing import Any
 
 import mlflow
 import pandas as pd
@@ -20,7 +19,10 @@ class AdditivePyfunc(PythonModel):
         self._served = ServedModel.from_json(text)
 
     def predict(
-        self, context: PythonModelContext, model_input: pd.DataFrame, params: Any = None
+        self,
+        context: PythonModelContext,
+        model_input: pd.DataFrame,
+        params: dict[str, str] | None = None,
     ) -> pd.DataFrame:
         """Probability and contributions of each row."""
         values = pl.DataFrame({name: model_input[name].to_list() for name in model_input})

@@ -185,12 +185,11 @@ def _replies(
 def _reason(text: str | None) -> str:
     """The last line of what a site reports, without Python's dressing."""
     line = (text or "").strip().splitlines()[-1] if (text or "").strip() else "no reason given"
-    _, _, message = line.partition("Error: ")
-    if message:
-        return message
-    if line.startswith("<class ") and ":<" in line:
-        return line.partition(":<")[2].removesuffix(">").strip("'\"")
-    return line
+    # Flower's client process says <class 'X'>:<'message'>, and Ray puts its own words around it.
+    line = line.rpartition("ClientAppException occurred. Message: ")[2]
+    if ":<" in line:
+        line = line.partition(":<")[2]
+    return line.removesuffix("'>").removesuffix(">").lstrip("'")
 
 
 def _answer_of(site: str, reply: Message) -> Answer:

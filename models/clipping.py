@@ -38,7 +38,7 @@ def clipped_patient_sum(
     norms = np.sqrt(np.einsum("ij,ij->i", contributions, contributions))
     if not np.isfinite(norms).all():
         raise ValueError("a patient's contribution is not finite: nothing is released")
-    scale = np.minimum(1.0, bound / np.maximum(norms, np.finfo(np.float64).tiny))
+    scale = bound / np.maximum(norms, bound)
     return np.asarray(scale @ contributions)
 
 

@@ -89,6 +89,10 @@ class GramQuery:
     row_bound: float
     step = "gram"
 
+    def __post_init__(self) -> None:
+        if not self.row_bound > 0:
+            raise ValueError(f"the bound on rows must be positive, not {self.row_bound}")
+
     @property
     def sensitivity(self) -> float:
         """A patient's weighted mean of outer products has Frobenius norm <= row_bound^2."""
@@ -106,7 +110,7 @@ class GramQuery:
         """
         design = design_matrix(self.tables, self.table_shapes, rows)
         norms = np.sqrt(np.einsum("ij,ij->i", design, design))
-        scale = np.minimum(1.0, self.row_bound / np.maximum(norms, np.finfo(float).tiny))
+        scale = 1.0 / np.maximum(norms / self.row_bound, 1.0)
         design *= (scale * np.sqrt(rows.weights))[:, None]
         gram = design.T @ design
         upper = np.triu_indices(gram.shape[0])

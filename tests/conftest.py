@@ -1,12 +1,15 @@
 """Shared data: a small synthetic network on disk, and made-up rows of one site."""
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import polars as pl
 import pytest
 from numpy.typing import NDArray
 
+from data_contracts.manifest import SiteManifest
 from data_contracts.network import site_folders
 from data_contracts.synthetic.generate import generate
 from federation.plan import RunPlan
@@ -28,6 +31,31 @@ def small_network(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def provider_folders(small_network: Path) -> list[Path]:
     return [folder for folder in site_folders(small_network) if folder.name.startswith("provider")]
+
+
+@pytest.fixture(scope="session")
+def frames(provider_folders: list[Path]) -> dict[str, pl.DataFrame]:
+    """The first rows of a provider's tables; no list is empty, as CSV knows no empty list."""
+    manifest = SiteManifest.load(provider_folders[0])
+    tables = {name: pl.read_parquet(path / "*.parquet") for name, path in manifest.tables.items()}
+    lists = pl.selectors.list()
+    filled = pl.when(lists.list.len() > 0).then(lists)
+    return {name: table.head(25).with_columns(filled) for name, table in tables.items()}
+
+
+@pytest.fixture(scope="session")
+def texts(frames: dict[str, pl.DataFrame]) -> dict[str, pl.DataFrame]:
+    """The same rows as CSV files hold them: lists with bars, structures as JSON."""
+    return {name: frame.select(_text(column) for column in frame) for name, frame in frames.items()}
+
+
+def _text(column: pl.Series) -> pl.Series:
+    if not isinstance(column.dtype, pl.List):
+        return column.cast(pl.String)
+    if isinstance(column.dtype.inner, pl.Struct):
+        cells = [None if cell is None else json.dumps(cell) for cell in column.to_list()]
+        return pl.Series(column.name, cells, dtype=pl.String)
+    return column.cast(pl.List(pl.String)).list.join("|")
 
 
 @pytest.fixture(scope="session")

@@ -136,9 +136,7 @@ def test_a_vector_with_a_value_that_is_not_finite_is_never_released(
 def test_sensitivity_and_mu_must_be_positive_and_finite(bad: float) -> None:
     for sensitivity, mu in ((bad, 1.0), (1.0, bad)):
         with pytest.raises(ValueError, match="positive and finite"):
-            release(
-                np.zeros(3), sensitivity=sensitivity, mu=mu, noise=SystemNoise(), stream="x"
-            )
+            release(np.zeros(3), sensitivity=sensitivity, mu=mu, noise=SystemNoise(), stream="x")
 
 
 @pytest.mark.parametrize(("sensitivity", "mu"), [(1e-300, 1e300), (1e300, 1e-300)])

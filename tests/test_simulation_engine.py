@@ -9,7 +9,6 @@ import subprocess
 import sys
 import threading
 import time
-import warnings
 import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -17,11 +16,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-
-with warnings.catch_warnings():
-    # Flower's typer asks click for a name that newer releases of click deprecate.
-    warnings.filterwarnings("ignore", "'click.utils", DeprecationWarning)
-    from flwr.cli.build import build_fab_from_disk
+from flwr.cli.build import build_fab_from_disk
 
 from data_contracts.network import site_folders
 from data_contracts.synthetic.generate import generate
@@ -282,7 +277,7 @@ ESCAPE = "setsid sh -c 'setsid sleep 600 & sleep 600' & sleep 0.3;"
 
 
 def start_tree(script: str) -> "subprocess.Popen[bytes]":
-    return subprocess.Popen(  # noqa: S603 - the script is a test's own
+    return subprocess.Popen(
         [sys.executable, "-I", process_tree.__file__, "sh", "-c", script], stdin=subprocess.PIPE
     )
 
@@ -313,7 +308,7 @@ def test_a_tree_ends_when_whoever_started_it_is_killed() -> None:
         "time.sleep(600)"
     )
     tree = [sys.executable, "-I", process_tree.__file__, "sh", "-c", f"{ESCAPE} sleep 600"]
-    with subprocess.Popen([sys.executable, "-c", starter, *tree]) as process:  # noqa: S603
+    with subprocess.Popen([sys.executable, "-c", starter, *tree]) as process:
         while sum("sleep\x00600" in line for line in descendants().values()) < 3:
             time.sleep(0.05)
         below = {pid: line for pid, line in descendants().items() if pid != process.pid}

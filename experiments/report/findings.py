@@ -194,8 +194,8 @@ def privacy(task: Record) -> str:
     if not known(spent["epsilon"]):
         return f"{NO_PRIVACY}. No noise was added, so no privacy budget was spent."
     sentence = (
-        f"Training this model spent ε = {significant(spent['epsilon'])} (δ = {significant(spent['delta'])}) "
-        f"per {spent['unit']}"
+        f"Training this model spent ε = {significant(spent['epsilon'])} "
+        f"(δ = {significant(spent['delta'])}) per {spent['unit']}"
     )
     if known(spent["epsilon_at_multiplicity"]):
         sentence += (

@@ -1,0 +1,272 @@
+"""What people type, with right and with wrong input."""
+
+import json
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+from data_contracts.manifest import SiteManifest
+from data_contracts.synthetic.generate import generate
+from experiments import cli
+
+Invoke = Callable[..., tuple[int, str, str]]
+
+SETTINGS = """
+tasks = ["approved"]
+seed = 7
+
+[data]
+network = "{network}"
+"""
+
+
+@pytest.fixture
+def invoke(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], tmp_path: Path
+) -> Invoke:
+    """Run the command as a shell would: exit code, standard output, standard error."""
+    monkeypatch.chdir(tmp_path)
+
+    def run(*arguments: str | Path) -> tuple[int, str, str]:
+        monkeypatch.setattr("sys.argv", ["groundtruth", *map(str, arguments)])
+        capfd.readouterr()
+        with pytest.raises(SystemExit) as stopped:
+            cli.main()
+        captured = capfd.readouterr()
+        return int(stopped.value.code or 0), captured.out, captured.err
+
+    return run
+
+
+@pytest.fixture
+def network(tmp_path: Path) -> Path:
+    """A small network that a test may damage."""
+    folder = tmp_path / "network"
+    generate(folder, preset="seed_manual", n_requests=4000, n_payers=2, n_providers=3, seed=3)
+    return folder
+
+
+@pytest.fixture
+def settings(tmp_path: Path, network: Path) -> Path:
+    file = tmp_path / "settings.toml"
+    file.write_text(SETTINGS.format(network=network))
+    return file
+
+
+def rewrite(network: Path, site: str, table: str, change: Callable[[pl.DataFrame], pl.DataFrame]):
+    """Replace a site's table by a changed copy in one file."""
+    folder = network / "sites" / site
+    manifest = SiteManifest.load(folder)
+    frame = change(pl.read_parquet(manifest.tables[table] / "*.parquet"))
+    frame.write_parquet(folder / f"{table}.parquet")
+    tables = {**manifest.tables, table: folder / f"{table}.parquet"}
+    SiteManifest(manifest.name, manifest.role, tables, manifest.origin).write(folder)
+
+
+def assert_refused(result: tuple[int, str, str], *words: str) -> None:
+    """Exit code 2, one error sentence with the words, no traceback."""
+    code, _, err = result
+    assert code == 2, err
+    assert "Traceback" not in err
+    message = re.sub(r"\s+", " ", err[err.index("error: ") :])
+    for word in words:
+        assert word in message
+
+
+def test_help_names_every_command(invoke: Invoke) -> None:
+    code, out, _ = invoke("--help")
+    assert code == 0
+    for command in ("demo", "run", "tasks", "network", "data", "site", "contracts"):
+        assert command in out
+
+
+def test_version(invoke: Invoke) -> None:
+    code, out, _ = invoke("--version")
+    assert (code, out.strip()) == (0, "0.1.0")
+
+
+def test_run_prints_the_ladder_and_leaves_everything_in_its_folder(
+    invoke: Invoke, settings: Path, tmp_path: Path
+) -> None:
+    code, out, err = invoke("run", settings, "--out", "runs/first")
+    assert code == 0, err
+    for label in ("Each site alone", "Federated, private", "Pooled additive", "Report:"):
+        assert label in out
+    results = json.loads((tmp_path / "runs/first/results.json").read_text())
+    assert f"{results['tasks']['approved']['ladder'][1]['auroc']:.4f}" in out
+    assert (tmp_path / "runs/first/report.html").stat().st_size > 10_000
+    assert (tmp_path / "runs/mlflow.db").is_file()
+    assert "training over 3 sites" in err  # plain lines where there is no terminal
+
+
+def test_settings_file_that_is_not_there(invoke: Invoke) -> None:
+    assert_refused(invoke("run", "absent.toml"), "absent.toml", "no such file")
+
+
+def test_settings_that_are_no_toml(invoke: Invoke, settings: Path) -> None:
+    settings.write_text("tasks = [")
+    assert_refused(invoke("run", settings), "not a TOML file")
+
+
+def test_misspelt_key_suggests_the_nearest(invoke: Invoke, settings: Path) -> None:
+    settings.write_text(settings.read_text() + "\n[privacy]\nepsilonn = 3.0\n")
+    assert_refused(invoke("run", settings), "'epsilonn'", "did you mean 'epsilon'?")
+
+
+@pytest.mark.parametrize("epsilon", ["0", "-1", "inf", "nan"])
+def test_impossible_epsilon(invoke: Invoke, settings: Path, epsilon: str) -> None:
+    assert_refused(invoke("run", settings, "--epsilon", epsilon), "epsilon")
+
+
+def test_unknown_task(invoke: Invoke, settings: Path) -> None:
+    settings.write_text(settings.read_text().replace("approved", "aproved"))
+    assert_refused(invoke("run", settings), "'aproved'", "approved")
+
+
+def test_unknown_engine(invoke: Invoke, settings: Path) -> None:
+    assert_refused(invoke("run", settings, "--engine", "ray"), "in-process or simulation")
+
+
+def test_folder_in_use_is_refused_resumed_or_overwritten(
+    invoke: Invoke, settings: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "runs/again"
+    assert invoke("run", settings, "--out", out)[0] == 0
+    before = json.loads((out / "results.json").read_text())
+    assert_refused(invoke("run", settings, "--out", out), "not empty", "--resume", "--overwrite")
+    code, _, err = invoke("run", settings, "--out", out, "--resume")
+    assert code == 0
+    assert "finished before, kept" in err
+    assert json.loads((out / "results.json").read_text())["tasks"] == before["tasks"]
+    assert_refused(
+        invoke("run", settings, "--out", out, "--resume", "--seed", "8"), "other settings"
+    )
+    code, _, err = invoke("run", settings, "--out", out, "--overwrite", "--seed", "8")
+    assert code == 0
+    assert "finished before" not in err
+
+
+def test_folder_of_somebody_else_is_never_overwritten(
+    invoke: Invoke, settings: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "theirs").mkdir()
+    (tmp_path / "theirs/thesis.txt").write_text("years of work")
+    result = invoke("run", settings, "--out", "theirs", "--overwrite")
+    assert_refused(result, "holds no run", "left alone")
+    assert (tmp_path / "theirs/thesis.txt").read_text() == "years of work"
+
+
+def test_overwrite_and_resume_contradict(invoke: Invoke, settings: Path) -> None:
+    assert_refused(invoke("run", settings, "--overwrite", "--resume"), "contradict")
+
+
+def test_network_that_is_not_there(invoke: Invoke, settings: Path, network: Path) -> None:
+    settings.write_text(settings.read_text().replace(str(network), "/nowhere"))
+    assert_refused(invoke("run", settings), "/nowhere", "does not exist")
+
+
+def test_files_of_a_public_data_set_that_are_not_there(invoke: Invoke, settings: Path) -> None:
+    settings.write_text('tasks = ["readmission_30d"]\n[data]\nname = "uci-diabetes-130"\n')
+    assert_refused(invoke("run", settings), "groundtruth data fetch uci-diabetes-130")
+
+
+def test_table_that_is_not_there(invoke: Invoke, settings: Path, network: Path) -> None:
+    folder = network / "sites/provider-02"
+    manifest = SiteManifest.load(folder)
+    tables = {**manifest.tables, "pa_request": folder / "gone.parquet"}
+    SiteManifest(manifest.name, manifest.role, tables, manifest.origin).write(folder)
+    assert_refused(invoke("run", settings), "gone.parquet", "no such file")
+
+
+def test_wrong_column_names_the_site_and_the_nearest_name(
+    invoke: Invoke, settings: Path, network: Path
+) -> None:
+    rewrite(network, "provider-02", "pa_request", lambda t: t.rename({"channel": "chanel"}))
+    assert_refused(
+        invoke("run", settings), "provider-02", "pa_request", "'chanel'", "did you mean 'channel'?"
+    )
+
+
+def test_table_without_rows(invoke: Invoke, settings: Path, network: Path) -> None:
+    rewrite(network, "provider-02", "pa_request", lambda table: table.clear())
+    assert_refused(invoke("run", settings), "provider-02", "no rows")
+
+
+def test_one_class_only(invoke: Invoke, settings: Path, network: Path) -> None:
+    for site in ("provider-01", "provider-02", "provider-03", "payer-1", "payer-2"):
+        rewrite(
+            network,
+            site,
+            "pa_decision",
+            lambda table: table.filter(pl.col("action_code").cast(pl.String) == "A1"),
+        )
+    assert_refused(invoke("run", settings), "approved", "same label")
+
+
+def test_site_with_three_patients(invoke: Invoke, settings: Path, network: Path) -> None:
+    def three(table: pl.DataFrame) -> pl.DataFrame:
+        tokens = table["patient_token"].unique(maintain_order=True).sort()[:3]
+        return table.filter(pl.col("patient_token").is_in(tokens.implode()))
+
+    rewrite(network, "provider-03", "pa_request", three)
+    assert_refused(invoke("run", settings), "provider-03", "fewer than 20 patients", "leave it out")
+
+
+def test_generate_writes_sites_and_truth_apart(invoke: Invoke, tmp_path: Path) -> None:
+    code, out, _ = invoke(
+        *("network", "generate", "--preset", "harmonised", "--requests", 1500),
+        *("--payers", 2, "--providers", 3, "--seed", 7, "--out", "made"),
+    )
+    assert code == 0
+    assert "truth" in out
+    names = sorted(folder.name for folder in (tmp_path / "made/sites").iterdir())
+    assert names == ["payer-1", "payer-2", "provider-01", "provider-02", "provider-03"]
+    again = invoke("network", "generate", "--requests", 1500, "--out", "made")
+    assert_refused(again, "made")
+
+
+def test_unknown_preset(invoke: Invoke) -> None:
+    assert_refused(
+        invoke("network", "generate", "--preset", "sed_manual", "--out", "x"), "sed_manual"
+    )
+
+
+def test_unknown_data_set(invoke: Invoke) -> None:
+    assert_refused(invoke("data", "fetch", "uci-diabetis"), "uci-diabetis", "uci-diabetes-130")
+
+
+def test_fetch_from_a_folder_without_the_files(invoke: Invoke, tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    result = invoke("data", "fetch", "uci-heart-disease", "--from", "empty")
+    assert_refused(result, "empty", "processed.cleveland.data")
+
+
+def test_site_check_counts_what_was_set_aside(invoke: Invoke, network: Path) -> None:
+    folder = network / "sites/provider-01"
+    code, out, _ = invoke("site", "check", folder)
+    assert code == 0
+    assert "site provider-01 (provider): ready" in out
+    rewrite(
+        network,
+        "provider-01",
+        "pa_decision",
+        lambda table: table.with_columns(decision_hours=-pl.col("decision_hours")),
+    )
+    assert_refused(invoke("site", "check", folder), "decision_hours|min", "quarantine")
+
+
+def test_our_own_mistake_exits_with_1_and_no_traceback(
+    invoke: Invoke, settings: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: object, **__: object) -> None:
+        raise RuntimeError("a patient's name must not be printed")
+
+    monkeypatch.setattr("experiments.job.run_experiment", broken)
+    code, _, err = invoke("run", settings)
+    assert code == 1
+    assert "internal error: RuntimeError" in err
+    assert "patient's name" not in err
+    assert "Traceback" not in err

@@ -1,0 +1,218 @@
+"""Raw files become contract tables; whatever breaks is counted, named, and never quoted."""
+
+import json
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+from data_contracts.catalog import CONTRACTS
+from data_contracts.deidentification import UnknownColumnError
+from data_contracts.errors import GroundTruthError
+from data_contracts.intake import ContractViolationError, Table, read_table, read_tables
+from data_contracts.manifest import ManifestError, OnError, SiteManifest
+from data_contracts.readers.tabular import ReaderError, scan
+
+PLANTED = "Zaphod9Secret"  # planted in the data; no message may hold it
+ROWS = 25
+
+
+def read(path: Path, table: str = "pa_request", on_error: OnError = "fail") -> Table:
+    return read_table(
+        table, path, SiteManifest("site-1", "provider", {table: path}, on_error=on_error)
+    )
+
+
+@pytest.fixture
+def requests(frames: dict[str, pl.DataFrame]) -> pl.DataFrame:
+    return frames["pa_request"]
+
+
+@pytest.fixture
+def requests_text(texts: dict[str, pl.DataFrame]) -> pl.DataFrame:
+    return texts["pa_request"]
+
+
+def write_csv(frame: pl.DataFrame, path: Path) -> Path:
+    frame.write_csv(path)
+    return path
+
+
+def write_parquet(frame: pl.DataFrame, path: Path) -> Path:
+    frame.write_parquet(path)
+    return path
+
+
+def with_cell(frame: pl.DataFrame, column: str, value: str | None, row: int = 3) -> pl.DataFrame:
+    here = pl.int_range(pl.len()) == row
+    return frame.with_columns(pl.when(here).then(pl.lit(value)).otherwise(column).alias(column))
+
+
+# --- what is read ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["pa_request", "pa_decision", "claim_payment", "clinical_outcome"])
+def test_csv_parquet_and_a_directory_of_parts_give_the_same_table(
+    frames: dict[str, pl.DataFrame], texts: dict[str, pl.DataFrame], tmp_path: Path, name: str
+) -> None:
+    frame = frames[name]
+    parts = tmp_path / "parts [1]"  # brackets are no pattern here
+    parts.mkdir()
+    write_parquet(frame.head(10), parts / "a.parquet")
+    write_parquet(frame.slice(10), parts / "b.parquet")
+    tables = [
+        read(write_csv(texts[name], tmp_path / "table [1].csv"), name),
+        read(write_parquet(frame, tmp_path / "table [1].parquet"), name),
+        read(parts, name),
+    ]
+    for table in tables:
+        assert table.rows.equals(tables[1].rows)
+        assert (table.raw_rows, table.rejected_rows, table.rejects) == (frame.height, 0, {})
+        CONTRACTS[name].schema.validate(table.rows)
+
+
+def test_a_column_that_the_site_need_not_hold_may_be_absent(
+    requests_text: pl.DataFrame, tmp_path: Path
+) -> None:
+    table = read(write_csv(requests_text.drop("risk_score", "dx_other"), tmp_path / "t.csv"))
+    assert table.rows["risk_score"].null_count() == ROWS
+    assert table.rows.columns == CONTRACTS["pa_request"].schema.column_names()
+
+
+@pytest.mark.parametrize(
+    ("word", "flag"), [("TRUE", True), (" yes ", True), ("1", True), ("f", False), ("No", False)]
+)
+def test_flags_are_read_as_people_write_them(
+    requests_text: pl.DataFrame, tmp_path: Path, word: str, flag: bool
+) -> None:
+    frame = with_cell(requests_text, "eligibility_verified", word)
+    assert read(write_csv(frame, tmp_path / "t.csv")).rows["eligibility_verified"][3] is flag
+
+
+def test_a_list_in_a_cell_is_parted_by_bars(requests_text: pl.DataFrame, tmp_path: Path) -> None:
+    frame = with_cell(with_cell(requests_text, "dx_other", "E11.9|I10"), "dx_other", None, 4)
+    table = read(write_csv(frame, tmp_path / "t.csv"))
+    assert table.rows["dx_other"][3].to_list() == ["E11.9", "I10"]
+    assert table.rows["dx_other"][4] is None
+
+
+def test_laboratory_values_in_a_cell_are_json(
+    texts: dict[str, pl.DataFrame], tmp_path: Path
+) -> None:
+    labs = [{"loinc": "4548-4", "value": 7.5, "ucum": "%", "day_offset": -3}]
+    frame = with_cell(texts["clinical_outcome"], "baseline_labs", json.dumps(labs))
+    table = read(write_csv(frame, tmp_path / "t.csv"), "clinical_outcome")
+    assert table.rows["baseline_labs"][3].to_list() == labs
+
+
+def test_only_the_tables_asked_for_are_read(provider_folders: list[Path]) -> None:
+    manifest = SiteManifest.load(provider_folders[0])
+    assert set(read_tables(manifest, only=["pa_decision"])) == {"pa_decision"}
+    assert set(read_tables(manifest)) == set(manifest.tables)
+
+
+# --- what is refused ---------------------------------------------------------------------------
+
+
+def test_an_unknown_column_is_refused_with_a_suggestion_before_any_row_is_read(
+    requests: pl.DataFrame, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = write_parquet(requests.rename({"channel": "chanel"}), tmp_path / "t.parquet")
+
+    def never(*_: object, **__: object) -> None:
+        raise AssertionError("rows were read")
+
+    monkeypatch.setattr(pl.LazyFrame, "collect", never)
+    with pytest.raises(UnknownColumnError, match=r"'chanel' \(did you mean 'channel'\?\)"):
+        read(path)
+
+
+def test_a_required_column_that_is_missing_is_named(
+    requests_text: pl.DataFrame, tmp_path: Path
+) -> None:
+    path = write_csv(requests_text.drop("channel", "business_line"), tmp_path / "t.csv")
+    with pytest.raises(ContractViolationError, match="columns business_line, channel missing"):
+        read(path)
+
+
+def test_a_table_that_is_no_contract_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ManifestError, match="pa_requests"):
+        read(tmp_path / "t.csv", "pa_requests")
+
+
+def test_rows_that_break_the_contract_fail_the_table_or_are_set_aside_and_counted(
+    requests: pl.DataFrame, requests_text: pl.DataFrame, tmp_path: Path
+) -> None:
+    frame = requests_text
+    for row, column in ((1, "eligibility_verified"), (2, "item_sequence"), (3, "channel")):
+        frame = with_cell(frame, column, PLANTED, row)
+    path = write_csv(frame, tmp_path / "t.csv")
+    with pytest.raises(ContractViolationError, match=f"3 of {ROWS} rows") as caught:
+        read(path)
+    assert PLANTED not in str(caught.value)
+    table = read(path, on_error="quarantine")
+    assert (table.raw_rows, table.rejected_rows) == (ROWS, 3)
+    assert table.rejects["eligibility_verified|flag"] == 1
+    assert len(table.rejects) >= 3
+    assert table.rows["request_token"].to_list() == [
+        token for row, token in enumerate(requests["request_token"]) if row not in (1, 2, 3)
+    ]
+
+
+@pytest.mark.parametrize("value", [2, 3.5])
+def test_a_number_that_is_neither_0_nor_1_is_no_flag(
+    requests: pl.DataFrame, tmp_path: Path, value: float
+) -> None:
+    frame = requests.with_columns(eligibility_verified=pl.lit(value))
+    with pytest.raises(ContractViolationError, match=r"eligibility_verified\|flag"):
+        read(write_parquet(frame, tmp_path / "t.parquet"), on_error="quarantine")
+
+
+def test_a_key_that_stands_twice_is_counted(requests: pl.DataFrame, tmp_path: Path) -> None:
+    path = write_parquet(pl.concat([requests, requests.head(1)]), tmp_path / "t.parquet")
+    table = read(path, on_error="quarantine")
+    assert table.rejects == {"primary_key": 2}
+
+
+@pytest.mark.parametrize("name", ["t.csv", "t.parquet"])
+def test_an_empty_file_is_an_error_and_so_is_one_without_rows(
+    requests: pl.DataFrame, requests_text: pl.DataFrame, tmp_path: Path, name: str
+) -> None:
+    path = tmp_path / name
+    path.write_bytes(b"")
+    with pytest.raises(ReaderError, match="empty"):
+        read(path)
+    if name.endswith("csv"):
+        write_csv(requests_text.clear(), path)
+    else:
+        write_parquet(requests.clear(), path)
+    with pytest.raises(ReaderError, match="no rows"):
+        read(path)
+
+
+@pytest.mark.parametrize("kept", [0.1, 0.5, 0.9, 0.999])
+def test_a_truncated_parquet_file_is_an_error(
+    requests: pl.DataFrame, tmp_path: Path, kept: float
+) -> None:
+    path = write_parquet(requests, tmp_path / "t.parquet")
+    path.write_bytes(path.read_bytes()[: int(path.stat().st_size * kept)])
+    with pytest.raises(ReaderError, match="cut short"):
+        read(path)
+
+
+def test_paths_that_lead_to_no_table_are_errors(tmp_path: Path) -> None:
+    with pytest.raises(ReaderError, match="no such file"):
+        scan(tmp_path / "nothing.csv")
+    with pytest.raises(ReaderError, match=r"no \.parquet file"):
+        scan(tmp_path)
+    (tmp_path / "t.xlsx").write_bytes(b"x")
+    with pytest.raises(ReaderError, match="xlsx"):
+        scan(tmp_path / "t.xlsx")
+
+
+def test_parts_of_a_directory_must_agree(requests: pl.DataFrame, tmp_path: Path) -> None:
+    write_parquet(requests, tmp_path / "a.parquet")
+    write_parquet(requests.with_columns(note=pl.lit(PLANTED)), tmp_path / "b.parquet")
+    with pytest.raises(GroundTruthError) as caught:
+        read(tmp_path)
+    assert PLANTED not in str(caught.value)
