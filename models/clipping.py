@@ -34,12 +34,19 @@ def clipped_patient_sum(
         raise ValueError(f"the clipping bound must be positive and finite, not {bound}")
     if starts.size == 0:
         return np.zeros(rows.shape[1])
-    contributions = np.add.reduceat(rows * factors[:, None], starts, axis=0)
-    norms = np.sqrt(np.einsum("ij,ij->i", contributions, contributions))
+    counts = np.diff(starts, append=factors.size)
+    norms = np.sqrt(np.einsum("ij,ij->i", rows, rows))[starts] * np.abs(factors[starts])
+    # Most patients have one record; only the others' records have to be added up first.
+    several = counts > 1
+    if several.any():
+        chosen = np.repeat(several, counts)
+        firsts = np.cumsum(counts[several]) - counts[several]
+        sums = np.add.reduceat(rows[chosen] * factors[chosen, None], firsts, axis=0)
+        norms[several] = np.sqrt(np.einsum("ij,ij->i", sums, sums))
     if not np.isfinite(norms).all():
         raise ValueError("a patient's contribution is not finite: nothing is released")
     scale = bound / np.maximum(norms, bound)
-    return np.asarray(scale @ contributions)
+    return np.asarray((factors * np.repeat(scale, counts)) @ rows)
 
 
 def clipped_patient_counts(

@@ -165,6 +165,27 @@ def test_the_clipped_sum_is_that_of_a_loop_over_patients(bound: float) -> None:
     assert fast == pytest.approx(one_by_one(rows, factors, starts, bound), rel=1e-12)
 
 
+@settings(deadline=None)
+@given(
+    counts=st.lists(st.integers(1, 50), min_size=1, max_size=6),
+    scale=st.floats(1e-3, 1e6),
+    bound=st.floats(1e-3, 1e3),
+    seed=st.integers(0, 2**32 - 1),
+)
+def test_each_patient_adds_at_most_the_bound_to_the_sum(
+    counts: list[int], scale: float, bound: float, seed: int
+) -> None:
+    rng = np.random.default_rng(seed)
+    rows = scale * rng.standard_cauchy((sum(counts), 3))
+    factors = rng.uniform(-1, 1, sum(counts))
+    starts = np.cumsum([0, *counts[:-1]])
+    whole = clipped_patient_sum(rows, factors, starts, bound)
+    rest = clipped_patient_sum(rows[: starts[-1]], factors[: starts[-1]], starts[:-1], bound)
+    assert np.linalg.norm(whole - rest) <= bound * (1 + SLACK)
+    slow = one_by_one(rows, factors, starts.tolist(), bound)
+    assert whole == pytest.approx(slow, rel=1e-9, abs=1e-9 * bound)
+
+
 def test_clipping_is_per_patient_and_not_per_record() -> None:
     rows, factors = np.ones((50, 1)), np.ones(50)
     assert clipped_patient_sum(rows, factors, np.array([0]), 1.0) == pytest.approx([1.0])

@@ -96,7 +96,7 @@ def site_gains(task: Record) -> list[SiteGain]:
             test_rows=entry["test_rows"],
             base_rate=entry["base_rate"],
             alone=entry["auroc"]["local_only"],
-            together=entry["auroc"]["federated_private"],
+            together=entry["auroc"].get("federated_private"),
         )
         for entry in task["by_site"]
     ]

@@ -1,0 +1,259 @@
+"""What crosses the wire: round trips, and garbage refused by name."""
+
+import io
+import math
+from typing import Any
+
+import numpy as np
+import pytest
+from flwr.app import Array, ArrayRecord, ConfigRecord, RecordDict
+
+from data_contracts.errors import GroundTruthError
+from federation.messages import (
+    MAX_MAGNITUDE,
+    MAX_VALUES,
+    Answer,
+    MessageError,
+    decode_answer,
+    decode_query,
+    encode_answer,
+    encode_query,
+)
+from models.queries import GradientQuery, GramQuery, HistogramQuery, Query, ScoreQuery
+
+SIZES = np.array([3, 2], dtype=np.int64)
+TABLES = np.linspace(-1, 1, 8)
+SHAPES = np.array([[3, 2], [2, 1]], dtype=np.int64)
+
+QUERIES: dict[str, Query] = {
+    "HistogramQuery": HistogramQuery(SIZES),
+    "GramQuery": GramQuery(TABLES, SHAPES, 1.5),
+    "GradientQuery": GradientQuery(TABLES, SHAPES, np.eye(3), np.zeros(4), math.inf),
+    "ScoreQuery": ScoreQuery(np.ones(5), SIZES, -0.5, 16, 8.0, 2.0),
+}
+
+
+def array(values: Any) -> Array:
+    return Array(np.asarray(values))
+
+
+def forged(data: bytes, shape: tuple[int, ...] = (1,)) -> Array:
+    """An array whose bytes need not be what it says of them."""
+    return Array(dtype="float64", shape=shape, stype="numpy.ndarray", data=data)
+
+
+def message(arrays: dict[str, Array], config: dict[str, Any]) -> RecordDict:
+    return RecordDict({"arrays": ArrayRecord(arrays), "config": ConfigRecord(config)})
+
+
+def changed(sent: Query, /, **values: Any) -> RecordDict:
+    """The query's message with some entries replaced; None drops one."""
+    content = encode_query(sent, 1)
+    arrays, config = dict(content["arrays"]), dict(content["config"])  # type: ignore[arg-type]
+    for name, value in values.items():
+        arrays.pop(name, None)
+        config.pop(name, None)
+        if isinstance(value, np.ndarray):
+            arrays[name] = Array(value)
+        elif isinstance(value, Array):
+            arrays[name] = value
+        elif value is not None:
+            config[name] = value
+    return message(arrays, config)
+
+
+# --- queries -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("query", QUERIES.values(), ids=list(QUERIES))
+def test_a_query_arrives_as_it_was_sent(query: Query) -> None:
+    arrived, number = decode_query(encode_query(query, 7))
+    assert type(arrived) is type(query)
+    assert number == 7
+    assert arrived.step == query.step
+    assert arrived.sensitivity == query.sensitivity
+    assert arrived.n_values == query.n_values
+    for name in type(query).__dataclass_fields__:  # type: ignore[attr-defined]
+        sent, got = getattr(query, name), getattr(arrived, name)
+        assert np.array_equal(sent, got)
+        assert np.asarray(sent).dtype == np.asarray(got).dtype
+
+
+@pytest.mark.parametrize("query", QUERIES.values(), ids=list(QUERIES))
+def test_every_missing_or_unknown_part_of_a_query_is_refused(query: Query) -> None:
+    for name in type(query).__dataclass_fields__:  # type: ignore[attr-defined]
+        with pytest.raises(MessageError, match=name):
+            decode_query(changed(query, **{name: None}))
+    with pytest.raises(MessageError, match="extra"):
+        decode_query(changed(query, extra=1.0))
+    with pytest.raises(MessageError, match="extra"):
+        decode_query(changed(query, extra=np.ones(2)))
+
+
+@pytest.mark.parametrize("name", ["Query", "eval", "", 3, None, ["HistogramQuery"]])
+def test_a_query_of_no_known_name_is_refused(name: Any) -> None:
+    with pytest.raises(MessageError, match="one of HistogramQuery, GramQuery"):
+        decode_query(changed(QUERIES["HistogramQuery"], query=name))
+
+
+@pytest.mark.parametrize("number", [None, "1", 1.0])
+def test_a_query_without_a_round_is_refused(number: Any) -> None:
+    with pytest.raises(MessageError, match="round"):
+        decode_query(changed(QUERIES["HistogramQuery"], round=number))
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf, 1e300, -2 * MAX_MAGNITUDE])
+def test_a_query_that_could_overflow_on_some_rows_is_refused(bad: float) -> None:
+    # Whether it does would tell of the rows.
+    for kind, name in (
+        ("GramQuery", "tables"),
+        ("GradientQuery", "tables"),
+        ("GradientQuery", "whitening"),
+        ("GradientQuery", "coefficients"),
+        ("ScoreQuery", "shapes"),
+    ):
+        values = np.array(getattr(QUERIES[kind], name))
+        values.flat[1] = bad
+        with pytest.raises(MessageError, match=name):
+            decode_query(changed(QUERIES[kind], **{name: values}))
+
+
+@pytest.mark.parametrize(
+    ("kind", "name", "bad"),
+    [
+        ("GramQuery", "row_bound", math.nan),
+        ("GramQuery", "row_bound", -1.0),
+        ("GramQuery", "row_bound", 0.0),
+        ("GramQuery", "row_bound", "1"),
+        ("GradientQuery", "clip", "inf"),
+        ("GradientQuery", "clip", math.nan),
+        ("GradientQuery", "clip", -math.inf),
+        ("GradientQuery", "clip", True),
+        ("GradientQuery", "clip", [1.0]),
+        ("ScoreQuery", "bins", 2.5),
+        ("ScoreQuery", "bins", 0),
+        ("ScoreQuery", "bins", 2**40),
+        ("ScoreQuery", "limit", 0.0),
+        ("ScoreQuery", "limit", math.inf),
+        ("ScoreQuery", "limit", -8.0),
+        ("ScoreQuery", "intercept", math.nan),
+        ("ScoreQuery", "intercept", b"0"),
+    ],
+)
+def test_a_number_of_a_query_that_is_none_or_out_of_range_is_refused(
+    kind: str, name: str, bad: Any
+) -> None:
+    with pytest.raises(MessageError, match=kind):
+        decode_query(changed(QUERIES[kind], **{name: bad}))
+
+
+# --- answers -----------------------------------------------------------------------------------
+
+
+def test_an_answer_arrives_as_it_was_sent() -> None:
+    sent = Answer("site-1", np.array([1.5, -0.0, 5e-324, 1e308]), 0.25)
+    got = decode_answer(encode_answer(sent))
+    assert (got.site, got.noise_std) == (sent.site, sent.noise_std)
+    assert got.values.tobytes() == sent.values.tobytes()
+
+
+def answer_with(**changes: Any) -> RecordDict:
+    arrays: dict[str, Array] = {"values": array(np.ones(3))}
+    config: dict[str, Any] = {"site": "site-1", "noise_std": 1.0}
+    for name, value in changes.items():
+        target: dict[str, Any] = arrays if isinstance(value, Array) else config
+        target[name] = value
+        if value is None:
+            del target[name]
+    return message(arrays, config)
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        array([1.0, math.nan]),
+        array([1.0, math.inf]),
+        array([[1.0, 2.0]]),
+        array(1.0),
+        array([1, 2]),
+    ],
+    ids=["nan", "inf", "matrix", "scalar", "integers"],
+)
+def test_an_answer_that_is_no_vector_of_finite_numbers_is_refused(values: Array) -> None:
+    with pytest.raises(MessageError, match="vector of finite numbers"):
+        decode_answer(answer_with(values=values))
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        array([1.0, 2.0]).data[:-4],
+        b"",
+        b"\x93NUMPY",
+        b"PK\x03\x04 a zip file, as NumPy's reader believes",
+        b"cos\nsystem\n(S'true'\ntR.",
+        b"\x80\x04N.",
+    ],
+    ids=["cut", "empty", "magic", "zip", "pickle 0", "pickle 4"],
+)
+def test_bytes_that_are_no_array_are_refused(values: bytes) -> None:
+    with pytest.raises(MessageError, match="values"):
+        decode_answer(answer_with(values=forged(values)))
+
+
+def npy(header_shape: str, data: bytes) -> bytes:
+    stream = io.BytesIO()
+    np.lib.format.write_array_header_1_0(
+        stream, {"descr": "<f8", "fortran_order": False, "shape": (1,)}
+    )
+    return stream.getvalue().replace(b"(1,)", header_shape.encode()).replace(b" \n", b"\n") + data
+
+
+def test_an_array_whose_header_claims_a_world_is_refused() -> None:
+    with pytest.raises(MessageError, match="cannot be read"):
+        decode_answer(answer_with(values=forged(npy("(99999999999999999,)", b"\0" * 8))))
+
+
+@pytest.mark.parametrize("dtype", ["float32", "object", "complex128", "U4", ">f8", "bool"])
+def test_arrays_of_other_types_are_refused(dtype: str) -> None:
+    stream = io.BytesIO()
+    np.save(stream, np.ones(2).astype(dtype), allow_pickle=True)
+    with pytest.raises(MessageError, match="values"):
+        decode_answer(answer_with(values=forged(stream.getvalue())))
+
+
+def test_an_archive_of_arrays_is_refused() -> None:
+    stream = io.BytesIO()
+    np.savez(stream, values=np.ones(2))
+    with pytest.raises(MessageError, match="no single array"):
+        decode_answer(answer_with(values=forged(stream.getvalue())))
+
+
+def test_an_array_beyond_the_limit_is_refused_whatever_shape_it_claims() -> None:
+    huge = forged(b"\0" * (8 * MAX_VALUES + 2048))
+    with pytest.raises(MessageError, match="more than"):
+        decode_answer(answer_with(values=huge))
+
+
+@pytest.mark.parametrize("std", [math.nan, math.inf, -1.0, "0", 1, None])
+def test_an_answer_with_impossible_noise_is_refused(std: Any) -> None:
+    with pytest.raises(MessageError, match="noise"):
+        decode_answer(answer_with(noise_std=std))
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        RecordDict({}),
+        RecordDict({"arrays": ArrayRecord({}), "config": ConfigRecord({})}),
+        RecordDict({"arrays": ConfigRecord({}), "config": ArrayRecord({})}),
+        answer_with(site=None),
+        answer_with(site=3),
+        answer_with(more=array([1.0])),
+    ],
+)
+def test_a_message_without_its_parts_is_refused(content: RecordDict) -> None:
+    for decode in (decode_answer, decode_query):
+        with pytest.raises(MessageError) as caught:
+            decode(content)
+        assert isinstance(caught.value, GroundTruthError)
