@@ -17,6 +17,9 @@ from data_contracts.readers.tabular import ReaderError, scan
 LIST_SEPARATOR = "|"
 """Separates the values of a list in a CSV cell."""
 
+EMPTY_LIST = "[]"
+"""A CSV cell with an empty list; an empty cell is unknown (null)."""
+
 _TRUE, _FALSE = ("true", "t", "yes", "y", "1"), ("false", "f", "no", "n", "0")
 
 
@@ -138,7 +141,8 @@ def _parse_text(name: str, column: dy.Column) -> pl.Expr:
     if isinstance(column, dy.List):
         if isinstance(column.inner, dy.Struct):
             return text.str.json_decode(column.dtype).alias(name)
-        return text.str.split(LIST_SEPARATOR).cast(column.dtype, strict=False).alias(name)
+        values = pl.when(text == EMPTY_LIST).then([]).otherwise(text.str.split(LIST_SEPARATOR))
+        return values.cast(column.dtype, strict=False).alias(name)
     return text.alias(name)
 
 

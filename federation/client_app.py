@@ -8,7 +8,7 @@ from flwr.clientapp import ClientApp
 from data_contracts.manifest import SiteManifest
 from federation.messages import decode_query, encode_answer
 from federation.plan import RunPlan
-from federation.site import answer, noise_source
+from federation.site import answer, noise_source, reasons_kept_at_site
 
 app = ClientApp()
 
@@ -26,7 +26,9 @@ def hello(message: Message, context: Context) -> Message:
 def train(message: Message, context: Context) -> Message:
     """Answer one query with a noisy sum over the site's patients."""
     query, round_number = decode_query(message.content)
-    reply = answer(_manifest_file(context), _plan(context), query, round_number)
+    file = _manifest_file(context)
+    with reasons_kept_at_site(SiteManifest.load(file)):
+        reply = answer(file, _plan(context), query, round_number)
     return Message(encode_answer(reply), reply_to=message)
 
 

@@ -1,5 +1,8 @@
 """What a site computes and releases. Nothing else in the product sees a site's rows."""
 
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
 
@@ -21,22 +24,43 @@ MIN_PATIENTS = 20
 """A site with fewer training patients does not take part: its noise would drown what it adds."""
 
 
+logger = logging.getLogger("groundtruth.site")
+"""The site's own log."""
+
+
 class SitePolicyError(GroundTruthError):
     """The site refuses what a run asks of it."""
+
+
+class SiteError(GroundTruthError):
+    """A site could not answer, for a reason that it keeps to itself."""
 
 
 class TooFewPatientsError(GroundTruthError):
     """A site has too few patients to take part."""
 
 
-@lru_cache(maxsize=256)
-def training_rows(manifest_file: Path, plan_json: str) -> PatientRows:
-    """The rows on which a site trains, read once per process and plan.
+def training_rows(manifest_file: Path, plan: RunPlan) -> PatientRows:
+    """The rows on which a site trains, read once per process as long as no file changes.
 
     Raises:
         GroundTruthError: The tables cannot be read, break their contract, or hold too few
             patients.
     """
+    manifest = SiteManifest.load(manifest_file)
+    files = [manifest_file]
+    for path in manifest.tables.values():
+        files += [path, *sorted(path.glob("*.parquet"))] if path.is_dir() else [path]
+    states = tuple(
+        (file.stat().st_mtime_ns, file.stat().st_size) for file in files if file.exists()
+    )
+    return _training_rows(manifest_file, plan.to_json(), states)
+
+
+@lru_cache(maxsize=256)
+def _training_rows(
+    manifest_file: Path, plan_json: str, _states: tuple[tuple[int, int], ...]
+) -> PatientRows:
     plan = RunPlan.from_json(plan_json)
     manifest = SiteManifest.load(manifest_file)
     tables = read_tables(manifest, only=plan.the_task.tables)
@@ -77,13 +101,15 @@ def answer(manifest_file: Path, plan: RunPlan, query: Query, round_number: int) 
         For a patient of this site, the answers to all queries of a plan together are
         `plan.mu`-GDP (add/remove), hence (epsilon, delta)-DP as `plan.privacy` says: the answer's
         sensitivity is taken from the query, mu from the plan, and no round exists twice in it.
+        This assumes a coordinator that asks every round once: without a ledger of its own a site
+        cannot tell that it has answered before.
     """
     manifest = SiteManifest.load(manifest_file)
     noise = noise_source(manifest, plan)
     if not 1 <= round_number <= plan.rounds.get(query.step, 0):
         raise MessageError(f"the plan has no round {round_number} of step {query.step!r}")
     _rehearse(query, plan)
-    rows = training_rows(manifest_file, plan.to_json())
+    rows = training_rows(manifest_file, plan)
     exact = query.answer(rows)
     mu = plan.mu_of(query.step)
     if mu is None:
@@ -91,6 +117,30 @@ def answer(manifest_file: Path, plan: RunPlan, query: Query, round_number: int) 
     stream = f"{plan.task}/{query.step}/{round_number}"
     noisy = release(exact, sensitivity=query.sensitivity, mu=mu, noise=noise, stream=stream)
     return Answer(manifest.name, noisy, query.sensitivity / mu)
+
+
+@contextmanager
+def reasons_kept_at_site(manifest: SiteManifest) -> Iterator[None]:
+    """Let a failure over private data leave the site by its kind alone; the reason goes to its log.
+
+    Counts of bad rows and the like are exact figures that nobody accounted for.
+
+    Raises:
+        SiteError: In place of whatever failed. Refusals of the plan or of a message pass as they
+            are: they depend on no row.
+    """
+    try:
+        yield
+    except (SitePolicyError, MessageError):
+        raise
+    except Exception as error:
+        if manifest.origin != "private":
+            raise
+        logger.error("%s: %s", type(error).__name__, error)
+        raise SiteError(
+            f"site {manifest.name} could not answer ({type(error).__name__}); the reason is in its "
+            "own log"
+        ) from None
 
 
 def _rehearse(query: Query, plan: RunPlan) -> None:
@@ -115,11 +165,17 @@ def _rehearse(query: Query, plan: RunPlan) -> None:
 
 
 def noise_source(manifest: SiteManifest, plan: RunPlan) -> NoiseSource:
-    """Where the site's noise comes from.
+    """Where the site's noise comes from, if it takes part at all.
 
     Raises:
-        SitePolicyError: The data are private and the plan asks for reproducible noise or none.
+        SitePolicyError: The site has no part in the plan, or its data are private and the plan asks
+            for reproducible noise or none.
     """
+    if manifest.name not in plan.sites or manifest.role != plan.the_task.train_at:
+        raise SitePolicyError(
+            f"site {manifest.name} ({manifest.role}) is not asked to train by the plan: task "
+            f"{plan.task} is trained by {plan.the_task.train_at}s, here {', '.join(plan.sites)}"
+        )
     if manifest.origin == "private" and plan.mu is None:
         raise SitePolicyError(
             f"site {manifest.name} refuses to train without privacy: its data are private. "

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from data_contracts.features import Grid
 from models.additive import AdditiveModel, Shape
 from models.basis import Basis, build_basis
+from models.descent import ExactDescent, NoisyDescent
 from models.queries import (
     GradientQuery,
     GramQuery,
@@ -27,8 +28,8 @@ from models.queries import (
     Query,
     ScoreQuery,
     pack_tables,
-    sigmoid,
 )
+from models.recalibration import recalibrate
 
 Vector = NDArray[np.float64]
 Matrix = NDArray[np.float64]
@@ -41,8 +42,8 @@ class AdditiveSettings:
     Attributes:
         max_knots: Knots of a number's tent functions.
         gradient_rounds: Gradient rounds.
-        clip_factor: The clipping bound is clip_factor * sqrt(n_columns + 1) * the larger label
-            share, a gradient of typical length for the rarer label.
+        clip_factor: The clipping bound is clip_factor * sqrt(n_columns + 1); a whitened row has
+            about that length times its residual, which is below one.
         row_factor: Design rows are clipped to row_factor * sqrt(n_columns) in the gram round.
         ridge: Penalty on squared coefficients, per patient.
         score_bins: Bins of the recalibration histogram.
@@ -53,10 +54,10 @@ class AdditiveSettings:
 
     max_knots: int = 8
     gradient_rounds: int = 12
-    clip_factor: float = 1.0
+    clip_factor: float = 0.9
     row_factor: float = 1.25
     ridge: float = 1e-4
-    score_bins: int = 64
+    score_bins: int = 128
 
     def __post_init__(self) -> None:
         if not 2 <= self.max_knots <= 32:
@@ -128,16 +129,16 @@ def train(
     gram = yield GramQuery(tables, shapes, row_bound)
     whitening = _whitening(basis, gram, n_patients)
 
-    clip = settings.clip_factor * math.sqrt(basis.n_columns + 1) * max(base_rate, 1 - base_rate)
-    descent = _Descent(basis, whitening, n_records, base_rate, settings.ridge, private=private)
-    for step_size in _step_sizes(settings.gradient_rounds, private=private):
-        gradient = yield GradientQuery(
-            tables, shapes, whitening, descent.coefficients, clip if private else math.inf
-        )
-        descent.step(gradient, step_size)
+    clip = settings.clip_factor * math.sqrt(basis.n_columns + 1) if private else math.inf
+    descent = (NoisyDescent if private else ExactDescent)(
+        whitening, n_records, base_rate, settings.ridge
+    )
+    for _ in range(settings.gradient_rounds):
+        gradient = yield GradientQuery(tables, shapes, whitening, descent.coefficients, clip)
+        descent.step(gradient.values, gradient.noise_std)
 
-    intercept, coefficients, covariance = descent.result()
-    contributions = basis.shapes(coefficients)
+    intercept = float(descent.coefficients[0])
+    contributions = basis.shapes(whitening @ descent.coefficients[1:])
     scores = yield ScoreQuery(
         shapes=np.concatenate(contributions),
         n_codes=n_codes,
@@ -146,14 +147,19 @@ def train(
         limit=_SCORE_LIMIT,
         clip=math.sqrt(max_records),
     )
-    slope, shift = _recalibrate(scores)
+    line = recalibrate(scores.values, scores.noise_std, _SCORE_LIMIT, base_rate)
+    variance = descent.noise_variance(line.curvature) + 1.0 / (line.curvature * n_records)
+    covariance = line.slope**2 * variance * (whitening @ whitening.T)
     return AdditiveModel(
         features=tuple(features),
-        intercept=slope * intercept + shift,
+        intercept=line.slope * intercept + line.shift,
         shapes=tuple(
             Shape(
-                log_odds=slope * contribution,
-                std=slope * np.sqrt(np.einsum("ij,jk,ik->i", table, covariance[at, at], table)),
+                log_odds=line.slope * contribution,
+                std=np.sqrt(
+                    np.einsum("ij,jk,ik->i", table, covariance[at, at], table)
+                    + line.slope_variance * contribution**2
+                ),
                 frequency=frequency,
             )
             for contribution, table, at, frequency in zip(
@@ -161,58 +167,6 @@ def train(
             )
         ),
     )
-
-
-class _Descent:
-    """Preconditioned gradient descent on noisy gradients, and how sure its result is."""
-
-    def __init__(
-        self,
-        basis: Basis,
-        whitening: Matrix,
-        n_records: float,
-        base_rate: float,
-        ridge: float,
-        *,
-        private: bool,
-    ) -> None:
-        self._whitening = whitening
-        self._n = n_records
-        self._ridge = ridge
-        # The logistic loss curves by p(1 - p) <= 1/4. Noisy steps shrink like 1/t and may start a
-        # little above that bound's inverse; steps without noise do not shrink and may not.
-        self._curvature = 0.2 if private else 0.25
-        if whitening.size:
-            self._curvature += ridge * float(np.linalg.norm(whitening, 2)) ** 2
-        self._noise_variance = 0.0
-        self.coefficients = np.zeros(basis.n_columns + 1)
-        self.coefficients[0] = math.log(base_rate / (1 - base_rate))
-
-    def step(self, gradient: NoisySum, size: float) -> None:
-        """One step against the gradient."""
-        scale = size / (self._curvature * self._n)
-        penalty = np.concatenate(
-            [[0.0], self._whitening.T @ (self._whitening @ self.coefficients[1:])]
-        )
-        self.coefficients = self.coefficients - scale * (
-            gradient.values + self._ridge * self._n * penalty
-        )
-        self._noise_variance = (1 - size) ** 2 * self._noise_variance + (
-            scale * gradient.noise_std
-        ) ** 2
-
-    def result(self) -> tuple[float, Vector, Matrix]:
-        """Intercept, coefficients of the basis and their covariance (noise plus sampling)."""
-        variance = self._noise_variance + 1.0 / (self._curvature * self._n)
-        covariance = variance * (self._whitening @ self._whitening.T)
-        return float(self.coefficients[0]), self._whitening @ self.coefficients[1:], covariance
-
-
-def _step_sizes(rounds: int, *, private: bool) -> list[float]:
-    """Two full steps, then 1/2, 1/3, ...: an average over rounds; all full without noise."""
-    if not private:
-        return [1.0] * rounds
-    return [1.0 / max(1, t - 1) for t in range(1, rounds + 1)]
 
 
 def _whitening(basis: Basis, gram: NoisySum, n_patients: float) -> Matrix:
@@ -233,34 +187,6 @@ def _whitening(basis: Basis, gram: NoisySum, n_patients: float) -> Matrix:
     values, vectors = np.linalg.eigh(correlation)
     floor = max(noise, 0.02)
     return np.asarray((vectors / np.sqrt(np.maximum(values, floor))) @ vectors.T)
-
-
-def _recalibrate(scores: NoisySum) -> tuple[float, float]:
-    """Slope and shift that fit the noisy counts of labels by score (Platt 1999, by Newton steps).
-
-    Bins that noise drowns are left out. Without enough counts nothing is changed.
-    """
-    negatives, positives = np.split(scores.values, 2)
-    bins = negatives.size
-    centers = np.linspace(-1, 1, bins, endpoint=False) * _SCORE_LIMIT + _SCORE_LIMIT / bins
-    heard = negatives + positives > 3 * math.sqrt(2) * scores.noise_std
-    centers, negatives, positives = centers[heard], negatives[heard], positives[heard]
-    slope, shift = 1.0, 0.0
-    for _ in range(25):
-        rate = sigmoid(slope * centers + shift)
-        residual = (negatives + positives) * rate - positives
-        weight = (negatives + positives) * rate * (1 - rate)
-        design = np.stack([centers, np.ones_like(centers)])
-        hessian = (design * weight) @ design.T
-        smallest, largest = np.linalg.eigvalsh(hessian)
-        if not smallest > 1e-12 * largest:  # one bin has no slope
-            return 1.0, 0.0
-        move = np.linalg.solve(hessian, design @ residual)
-        slope, shift = slope - float(move[0]), shift - float(move[1])
-        if np.abs(move).max() < 1e-10:
-            break
-    sane = 0.2 < slope < 5.0 and abs(shift) < 5.0
-    return (slope, shift) if sane else (1.0, 0.0)
 
 
 def drive(training: Training, answer: Callable[[Query], NoisySum]) -> AdditiveModel:

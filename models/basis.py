@@ -83,12 +83,11 @@ def build_basis(
         if share.sum() <= 0:
             share = np.ones_like(share)
         share = share / share.sum()
-        raw = (
-            _tents(grid, share, share * n_patients >= smallest, max_knots)
-            if isinstance(grid, NumberGrid)
-            else _indicators(share * n_patients >= smallest)
-        )
-        tables.append(_whiten(raw, share))
+        frequent = share * n_patients >= smallest
+        if isinstance(grid, NumberGrid):
+            tables.append(_whiten(_tents(grid, share, frequent, max_knots), share, 0.0))
+        else:
+            tables.append(_whiten(np.eye(frequent.size)[:, frequent], share, smallest / n_patients))
         frequencies.append(share)
     return Basis(tuple(tables), tuple(frequencies))
 
@@ -113,20 +112,16 @@ def _tents(grid: NumberGrid, share: Vector, frequent: NDArray[np.bool_], max_kno
     return np.hstack([columns, *missing_column])
 
 
-def _indicators(frequent: NDArray[np.bool_]) -> Matrix:
-    """One column per frequent level."""
-    return np.eye(frequent.size)[:, frequent]
-
-
-def _whiten(raw: Matrix, share: Vector) -> Matrix:
+def _whiten(raw: Matrix, share: Vector, least_variance: float) -> Matrix:
     """Centre the columns and make them uncorrelated with unit variance under `share`.
 
-    Rows of codes without a column of their own are zero, the feature's average. Directions that
-    hardly vary (indicators add up to one, so there always is such a direction) are dropped.
+    Directions that vary by less than `least_variance` are dropped. For levels that is the variance
+    of one too rare for a column: the direction that sets all rare levels against the others goes,
+    and they stay near the feature's average.
     """
     if raw.shape[1] == 0:
         return raw
     centred = raw - share @ raw
     values, vectors = np.linalg.eigh(centred.T @ (share[:, None] * centred))
-    keep = values > 1e-6 * max(values[-1], 1e-12)
+    keep = values > max(least_variance, 1e-6 * values[-1], 1e-12)
     return np.asarray(centred @ (vectors[:, keep] / np.sqrt(values[keep])))

@@ -51,7 +51,7 @@ class SeededNoise:
     """
 
     def __init__(self, seed: int, site: str) -> None:
-        self._prefix = f"{seed}/{site}/"
+        self._prefix = f"{seed}/{site!r}/"
 
     def standard_normal(self, n: int, *, stream: str) -> Vector:
         """See `NoiseSource`."""

@@ -96,6 +96,13 @@ def test_a_list_in_a_cell_is_parted_by_bars(requests_text: pl.DataFrame, tmp_pat
     assert table.rows["dx_other"][4] is None
 
 
+def test_an_empty_list_is_not_an_unknown_one(requests_text: pl.DataFrame, tmp_path: Path) -> None:
+    frame = with_cell(requests_text, "criteria_documented", "[]")
+    cell = read(write_csv(frame, tmp_path / "t.csv")).rows["criteria_documented"][3]
+    assert cell is not None
+    assert cell.to_list() == []
+
+
 def test_laboratory_values_in_a_cell_are_json(
     texts: dict[str, pl.DataFrame], tmp_path: Path
 ) -> None:

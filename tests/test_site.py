@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import polars as pl
 import pytest
 
 from data_contracts.features import grid_of
@@ -15,7 +16,13 @@ from federation import site
 from federation.messages import MessageError
 from federation.plan import RunPlan
 from federation.settings import PrivacySettings
-from federation.site import SitePolicyError, TooFewPatientsError, answer, training_rows
+from federation.site import (
+    SiteError,
+    SitePolicyError,
+    TooFewPatientsError,
+    answer,
+    training_rows,
+)
 from models.mechanisms import SeededNoise, SystemNoise
 from models.queries import GradientQuery, GramQuery, HistogramQuery, Query, ScoreQuery
 
@@ -98,6 +105,48 @@ def test_a_query_without_a_bound_is_never_answered_where_privacy_is_promised(
         answer(private_file, plan, asked, 1)
 
 
+def test_a_site_outside_the_plan_or_of_the_other_role_is_not_charged(
+    make_plan: PlanMaker, manifest_file: Path, small_network: Path
+) -> None:
+    plan = make_plan()
+    query = HistogramQuery(sizes(plan))
+    others = make_plan(sites=plan.sites[1:])
+    with pytest.raises(SitePolicyError, match="not asked to train"):
+        answer(manifest_file, others, query, 1)
+    payer = small_network / "sites" / plan.payers[0] / "site.toml"
+    with pytest.raises(SitePolicyError, match="trained by providers"):
+        answer(payer, make_plan(sites=(*plan.sites, plan.payers[0])), query, 1)
+
+
+def test_reasons_that_depend_on_private_rows_stay_at_the_site(
+    private_file: Path, manifest_file: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    private, public = SiteManifest.load(private_file), SiteManifest.load(manifest_file)
+    with pytest.raises(SiteError) as told, site.reasons_kept_at_site(private):
+        raise TooFewPatientsError("17 of 300 rows are wrong")
+    assert "TooFewPatientsError" in str(told.value)
+    assert "17" not in str(told.value)
+    assert told.value.__cause__ is None
+    assert "17 of 300 rows are wrong" in caplog.text
+    with pytest.raises(TooFewPatientsError, match="17"), site.reasons_kept_at_site(public):
+        raise TooFewPatientsError("17 of 300 rows are wrong")
+    with pytest.raises(SitePolicyError, match="plan"), site.reasons_kept_at_site(private):
+        raise SitePolicyError("the plan asks for no privacy")
+
+
+def test_changed_data_are_read_again(
+    make_plan: PlanMaker, provider_folders: list[Path], tmp_path: Path
+) -> None:
+    folder = tmp_path / "copy"
+    shutil.copytree(provider_folders[0], folder)
+    plan = make_plan()
+    before = training_rows(folder / "site.toml", plan)
+    assert training_rows(folder / "site.toml", plan) is before
+    for part in SiteManifest.load(folder).tables["pa_request"].glob("*.parquet"):
+        pl.read_parquet(part).head(200).write_parquet(part)
+    assert training_rows(folder / "site.toml", plan).n_rows < before.n_rows
+
+
 # --- noise -------------------------------------------------------------------------------------
 
 
@@ -106,7 +155,7 @@ def test_an_answer_is_the_exact_sum_and_noise_as_the_plan_prices_it(
 ) -> None:
     plan = make_plan(noise_seed=9)
     query = HistogramQuery(sizes(plan))
-    exact = query.answer(training_rows(manifest_file, plan.to_json()))
+    exact = query.answer(training_rows(manifest_file, plan))
     given = answer(manifest_file, plan, query, 1)
     std = query.sensitivity / (plan.mu_of("histogram") or 0.0)
     drawn = SeededNoise(9, given.site).standard_normal(exact.size, stream="approved/histogram/1")
@@ -128,7 +177,7 @@ def test_public_data_may_be_used_without_privacy_and_then_nothing_is_added(
     plan = make_plan(privacy=WITHOUT)
     query = HistogramQuery(sizes(plan))
     given = answer(manifest_file, plan, query, 1)
-    exact = query.answer(training_rows(manifest_file, plan.to_json()))
+    exact = query.answer(training_rows(manifest_file, plan))
     assert given.noise_std == 0.0
     assert np.array_equal(given.values, exact)
 

@@ -116,13 +116,20 @@ _LABS: tuple[Feature, ...] = (
 
 
 def _requests(tables: Tables, label: pl.DataFrame) -> pl.DataFrame:
-    """Requests with their label and what is known of the patient."""
-    patients = tables["clinical_outcome"].select(pl.exclude("patient_token"))
+    """Requests with their label and what is known of the patient.
+
+    Joined on both keys of `clinical_outcome`: one patient's row must not depend on another's.
+    """
     return (
         tables["pa_request"]
-        .join(label, on="request_token", how="inner")
-        .join(patients, on="request_token", how="left", maintain_order="left")
         .filter(pl.col("patient_token").is_not_null())
+        .join(label, on="request_token", how="inner", maintain_order="left")
+        .join(
+            tables["clinical_outcome"],
+            on=["patient_token", "request_token"],
+            how="left",
+            maintain_order="left",
+        )
         .with_columns(
             row_token=pl.concat_str("request_token", pl.col("item_sequence").cast(pl.String))
         )
