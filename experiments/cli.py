@@ -46,7 +46,10 @@ Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace an earlier
 Resume = Annotated[bool, typer.Option("--resume", help="Go on with an interrupted run there.")]
 Seed = Annotated[int | None, typer.Option("--seed", min=0, help="Seed of everything drawn.")]
 Engine = Annotated[str | None, typer.Option("--engine", help="in-process (default) or simulation.")]
-Epsilon = Annotated[float | None, typer.Option("--epsilon", help="Privacy budget of a patient.")]
+Epsilon = Annotated[
+    str | None,
+    typer.Option("--epsilon", help="Privacy budget of a patient, all models together; or none."),
+]
 RUNS = Path("runs")
 
 
@@ -179,23 +182,28 @@ def site_check(
     folder: Annotated[Path, typer.Argument(help="The site's folder, or its site.toml.")],
 ) -> None:
     """Check a site's tables against their contracts. Nothing leaves the site."""
-    from data_contracts.intake import read_table
     from data_contracts.manifest import SiteManifest
+    from experiments.site_check import check_site
 
-    manifest = SiteManifest.load(folder)
+    checked = check_site(SiteManifest.load(folder))
     table = PrintedTable("table", "contract", "rows", "set aside", "rules broken")
-    for name, path in manifest.tables.items():
-        checked = read_table(name, path, manifest)
-        broken = ", ".join(f"{rule}: {count}" for rule, count in checked.rejects.items())
+    for name, read in checked.tables.items():
+        broken = ", ".join(f"{rule}: {count}" for rule, count in read.rejects.items())
         table.add_row(
             name,
-            checked.contract.version,
-            f"{checked.raw_rows:,}",
-            f"{checked.rejected_rows:,}",
+            read.contract.version,
+            f"{read.raw_rows:,}",
+            f"{read.rejected_rows:,}",
             broken or "none",
         )
     Console().print(table)
-    typer.echo(f"site {manifest.name} ({manifest.role}): ready")
+    for task, found in checked.tasks.items():
+        typer.echo(f"task {task}: {found}")
+    if checked.failures:
+        raise GroundTruthError("\n       ".join(checked.failures))
+    if not checked.ready:
+        raise GroundTruthError("the tables are valid, but no task can be trained on them yet")
+    typer.echo(f"site {checked.name} ({checked.role}): ready")
 
 
 @contracts_app.command("export")
@@ -213,7 +221,7 @@ def _run(
     config: Any,
     out: Path | None,
     seed: int | None,
-    epsilon: float | None,
+    epsilon: str | None,
     engine: str | None,
     overwrite: bool,
     resume: bool,
@@ -226,20 +234,45 @@ def _run(
 
     if overwrite and resume:
         raise ConfigError("--overwrite and --resume contradict each other; give one of them")
+    if (overwrite or resume) and out is None:
+        raise ConfigError("--overwrite and --resume need the run's folder: name it with --out")
     if engine not in (None, "in-process", "simulation"):
         raise ConfigError(f"--engine must be in-process or simulation, not {engine!r}")
-    privacy = replace(config.privacy, epsilon=epsilon) if epsilon is not None else None
+    privacy = None
+    if epsilon is not None:
+        privacy = replace(config.privacy, epsilon=_number_or_none(epsilon))
     config = config.with_changes(seed=seed, engine=engine, privacy=privacy)
     now = datetime.datetime.now().strftime("%Y%m%d-%H%M%S")
     folder = out or RUNS / f"{now}-{config.name}"
-    results = run_experiment(
-        config,
-        folder,
-        if_present="overwrite" if overwrite else "resume" if resume else "refuse",
-        tracking=folder.parent / "mlflow.db",
-        reporter=Reporter(),
-    )
+    try:
+        results = run_experiment(
+            config,
+            folder,
+            if_present="overwrite" if overwrite else "resume" if resume else "refuse",
+            tracking=folder.parent / "mlflow.db",
+            reporter=Reporter(),
+        )
+    except KeyboardInterrupt:
+        # Here, because Typer would end the command without a word.
+        typer.echo(
+            f"interrupted; go on with the same command and --out {folder} --resume", err=True
+        )
+        raise typer.Exit(130) from None
     _print_results(results, folder)
+
+
+def _number_or_none(text: str) -> float | None:
+    """A number, or None for "none".
+
+    Raises:
+        GroundTruthError: It is neither.
+    """
+    if text.lower() == "none":
+        return None
+    try:
+        return float(text)
+    except ValueError:
+        raise GroundTruthError(f"--epsilon takes a number or none, not {text!r}") from None
 
 
 def _print_results(results: dict[str, Any], folder: Path) -> None:
@@ -277,16 +310,17 @@ def main() -> None:
     except GroundTruthError as error:
         typer.echo(f"error: {error}", err=True)
         sys.exit(2)
-    except KeyboardInterrupt:
-        typer.echo("interrupted; finished parts are kept: go on with --resume", err=True)
-        sys.exit(130)
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename else ""
+        typer.echo(f"error: {where}{error.strerror or error}", err=True)
+        sys.exit(2)
     except Exception as error:
         if os.environ.get("GROUNDTRUTH_DEBUG"):
             raise
-        where = traceback.extract_tb(error.__traceback__)[-1]
+        frame = traceback.extract_tb(error.__traceback__)[-1]
         typer.echo(
-            f"internal error: {type(error).__name__} in {Path(where.filename).name}, line "
-            f"{where.lineno}. This is our fault, not yours: please report it. "
+            f"internal error: {type(error).__name__} in {Path(frame.filename).name}, line "
+            f"{frame.lineno}. This is our fault, not yours: please report it. "
             "GROUNDTRUTH_DEBUG=1 shows the details.",
             err=True,
         )

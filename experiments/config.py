@@ -42,8 +42,18 @@ class DataSettings:
             raise ConfigError(
                 f"there is no data set {self.name!r}; known are synthetic, {', '.join(PUBLIC)}"
             )
+        others = (self.name, self.preset, self.requests, self.payers, self.providers, self.source)
+        if self.network is not None and others != _DEFAULTS:
+            raise ConfigError(
+                "data.network takes a folder as it is: leave out the other keys of [data]"
+            )
+        if min(self.requests, self.payers, self.providers) < 1:
+            raise ConfigError("data.requests, payers and providers start at 1")
         if self.preset not in PRESETS:
             raise ConfigError(f"there is no preset {self.preset!r}; known are {', '.join(PRESETS)}")
+
+
+_DEFAULTS = ("synthetic", "seed_manual", 60_000, 4, 10, None)
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ import polars as pl
 
 from data_contracts.errors import GroundTruthError
 from data_contracts.intake import Table, read_tables
-from data_contracts.manifest import SiteManifest
+from data_contracts.manifest import ManifestError, SiteManifest
 from data_contracts.network import DESCRIPTION_NAME, Network, site_folders
 from data_contracts.public.registry import PUBLIC
 from data_contracts.synthetic.generate import generate
@@ -19,6 +19,10 @@ from experiments.progress import Reporter
 
 class MissingSourceError(GroundTruthError):
     """The files of a public data set are not where they should be."""
+
+
+class PrivateDataError(GroundTruthError):
+    """Private data lie where an experiment would measure them exactly."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,13 +100,25 @@ def check_sites(network: Path, reporter: Reporter) -> list[Site]:
     """Read and validate every table of every site.
 
     Raises:
-        GroundTruthError: A table cannot be read or breaks its contract.
+        GroundTruthError: A site's data are private, or a table cannot be read or breaks its
+            contract.
     """
     folders = site_folders(network)
     sites = []
     with reporter.steps(f"Checking the tables of {len(folders)} sites", len(folders)) as steps:
         for folder in folders:
             manifest = SiteManifest.load(folder)
+            if manifest.name != folder.name:
+                raise ManifestError(
+                    f"{folder}: its site.toml is of site {manifest.name}; name the folder like the "
+                    "site"
+                )
+            if manifest.origin == "private":
+                raise PrivateDataError(
+                    f"the data of site {manifest.name} are private. An experiment sees all sites' "
+                    "rows in one place and measures them exactly, so it takes only synthetic and "
+                    "public data"
+                )
             tables = read_tables(manifest)
             sites.append(_site(manifest, tables))
             steps.advance()

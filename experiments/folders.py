@@ -40,7 +40,10 @@ def open_run(folder: Path, config: ExperimentConfig, if_present: IfPresent) -> N
         raise FolderInUseError(f"{folder} is a file; name a folder")
     settings = json.dumps(asdict(config), indent=2, sort_keys=True) + "\n"
     file = folder / CONFIG_NAME
-    if folder.is_dir() and any(folder.iterdir()):
+    made = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
+    if if_present == "resume" and CONFIG_NAME not in made:
+        raise FolderInUseError(f"{folder} holds no run to go on with (no {CONFIG_NAME})")
+    if made - {CONFIG_NAME}:  # settings alone are what a run leaves that could not start
         if if_present == "refuse":
             raise FolderInUseError(
                 f"{folder} is not empty: go on with --resume, replace it with --overwrite, or "

@@ -4,9 +4,11 @@ import datetime
 import json
 import platform
 import shutil
+import sqlite3
 import subprocess
 import time
 from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
@@ -60,9 +62,16 @@ def run_experiment(
         reporter.say(f"Licence: {description.licence}. Cite: {description.citation}")
     sites = check_sites(network, reporter)
     plans = [make_plan(config, task, sites) for task in config.tasks]
+    print_of_data = fingerprint(network)
     tasks = {
         plan.task: run_task(
-            plan, sites, network, folder / "tasks" / plan.task, config.engine, reporter
+            plan,
+            sites,
+            network,
+            folder / "tasks" / plan.task,
+            config.engine,
+            reporter,
+            fingerprint=print_of_data,
         )
         for plan in plans
     }
@@ -77,7 +86,7 @@ def run_experiment(
         "seed": config.seed,
         "advisory": ADVISORY,
         "config": asdict(config),
-        "data": {**asdict(description), "fingerprint": fingerprint(network)},
+        "data": {**asdict(description), "fingerprint": print_of_data},
         "sites": [_site_row(site) for site in sites],
         "warnings": _warnings(config, sites),
         "privacy": _privacy(config, plans),
@@ -88,19 +97,38 @@ def run_experiment(
     reporter.say("Writing the report")
     render(results, folder / "report.html")
     if tracking is not None:
-        # MLflow takes seconds to import; nothing else needs it.
-        from federation.tracking import log_run
-
-        reporter.say("Logging to MLflow")
-        log_run(results, folder, tracking)
+        _track(results, folder, tracking, reporter)
     return results
+
+
+def _track(results: dict[str, Any], folder: Path, database: Path, reporter: Reporter) -> None:
+    """Log to MLflow once; a tracking store that fails takes nothing from the finished run."""
+    receipt = folder / "mlflow-run-id.txt"
+    if receipt.is_file():
+        return
+    reporter.say("Logging to MLflow")
+    try:  # MLflow would try for minutes to open what cannot be opened
+        with closing(sqlite3.connect(database)) as connection:
+            connection.execute("PRAGMA user_version = 0")
+    except sqlite3.Error as error:
+        reporter.say(f"Not logged to {database}: {error}. The run itself is complete.")
+        return
+    # MLflow takes seconds to import; nothing else needs it.
+    from federation.tracking import log_run
+
+    try:
+        receipt.write_text(log_run(results, folder, database) + "\n", encoding="utf-8")
+    except Exception as error:
+        reason = str(error).partition("\n")[0]
+        reporter.say(f"Not logged to {database}: {reason}. The run itself is complete.")
 
 
 def _privacy(config: ExperimentConfig, plans: Sequence[RunPlan]) -> dict[str, Any]:
     """What all tasks together cost a patient."""
     privacy = config.privacy
     spent = [mu for plan in plans if (mu := plan.composed_mu()) is not None]
-    joint = compose(spent * privacy.multiplicity)
+    multiplicity = max(plan.multiplicity for plan in plans)
+    joint = compose(spent * multiplicity)
     return {
         "epsilon": gdp_epsilon(compose(spent), privacy.delta) if spent else None,
         "delta": privacy.delta,
@@ -108,7 +136,7 @@ def _privacy(config: ExperimentConfig, plans: Sequence[RunPlan]) -> dict[str, An
         "unit": "patient",
         "neighbouring": "add/remove",
         "max_records_per_patient": privacy.max_records_per_patient,
-        "multiplicity": privacy.multiplicity,
+        "multiplicity": multiplicity,
         "epsilon_at_multiplicity": gdp_epsilon(joint, privacy.delta) if spent else None,
         "noise": noise_in_words(plans[0]),
     }
@@ -128,6 +156,8 @@ def _warnings(config: ExperimentConfig, sites: list[Site]) -> list[str]:
     warnings = []
     if config.privacy.epsilon is None:
         warnings.append("Trained without privacy: never do this with private data.")
+    if (config.privacy.epsilon or 0.0) > 10:
+        warnings.append("An epsilon above 10 promises little: see how it was chosen.")
     rejected = sum(site.rejected_rows for site in sites)
     if rejected:
         warnings.append(f"{rejected} rows broke their contract and were set aside by their sites.")

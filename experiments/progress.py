@@ -20,7 +20,7 @@ class Reporter:
 
     def say(self, text: str) -> None:
         """One line."""
-        self._console.print(text, markup=False)
+        self._console.print(text, markup=False, soft_wrap=True)
 
     @contextmanager
     def steps(self, title: str, total: int) -> Iterator["Steps"]:

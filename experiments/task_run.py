@@ -117,8 +117,12 @@ def run_task(
     folder: Path,
     engine: str,
     reporter: Reporter,
+    *,
+    fingerprint: str,
 ) -> dict[str, Any]:
-    """Train, compare, measure; everything is left in `folder`, and finished parts are kept.
+    """Train, compare, measure; everything is left in `folder`.
+
+    A task that was finished before, with the same plan on the same data, is kept as it is.
 
     Returns:
         The task's part of results.json.
@@ -126,13 +130,17 @@ def run_task(
     Raises:
         GroundTruthError: The data cannot serve the task, or a site fails.
     """
-    finished = folder / "figures.json"
-    if finished.is_file():
-        reporter.say(f"{plan.task}: finished before, kept")
-        figures: dict[str, Any] = json.loads(finished.read_text(encoding="utf-8"))
-        return figures
+    finished, plan_file = folder / "figures.json", folder / "plan.json"
+    figures: dict[str, Any]
+    if finished.is_file() and plan_file.read_text(encoding="utf-8") == plan.to_json():
+        figures = json.loads(finished.read_text(encoding="utf-8"))
+        if figures["fingerprint"] == fingerprint:
+            reporter.say(f"{plan.task}: finished before, kept")
+            return figures
+        reporter.say(f"{plan.task}: the data have changed since, so it runs again")
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "plan.json").write_text(plan.to_json() + "\n", encoding="utf-8")
+    finished.unlink(missing_ok=True)
+    plan_file.write_text(plan.to_json(), encoding="utf-8")
     features = plan.features()
     held = [_hold(site, plan, features) for site in sites]
     trainers = [site for site in held if site.name in plan.sites]
@@ -148,6 +156,7 @@ def run_task(
         "question": plan.the_task.question,
         "note": plan.the_task.note,
         "positive": plan.the_task.positive,
+        "fingerprint": fingerprint,
         "index_time": str(plan.the_task.index_time),
         "train_sites": list(plan.sites),
         "train_patients": sum(site.grouped.n_patients for site in trainers),
@@ -186,10 +195,15 @@ def _require_both_labels(plan: RunPlan, trainers: Sequence[Held]) -> None:
         ("training", np.concatenate([site.train.labels for site in trainers])),
         ("test", np.concatenate([site.test.labels for site in trainers])),
     ):
-        if labels.size == 0 or labels.min() == labels.max():
+        if labels.size == 0:
+            raise OneClassError(
+                f"task {plan.task}: there are no {part} rows; more data or another test_share is "
+                "needed"
+            )
+        if labels.min() == labels.max():
             raise OneClassError(
                 f"task {plan.task}: all {labels.size} {part} rows have the same label, so there "
-                "is nothing to learn or to measure; check the outcome column and the date range"
+                "is nothing to learn or to measure; check the outcome column, or take more data"
             )
 
 
@@ -197,7 +211,7 @@ def _train(
     plan: RunPlan, network: Path, folder: Path, engine: str, reporter: Reporter
 ) -> TrainingResult:
     result, sites = folder / "result.json", network / "sites"
-    title = f"{plan.task}: training over {len(plan.sites)} sites"
+    title = f"{plan.task}: training over {len(plan.sites)} site" + "s" * (len(plan.sites) > 1)
     if engine == "simulation":
         reporter.say(f"{title} on Flower's simulation runtime ...")
         run_on_simulation(
@@ -309,7 +323,15 @@ def _site_figures(site: Held, models: Mapping[str, AdditiveModel | None]) -> dic
 
 def noise_in_words(plan: RunPlan) -> str:
     """How the noise comes about."""
-    return WITHOUT_SECURE_SUM if plan.mu else "No noise at all: not for private data."
+    if plan.mu is None:
+        return "No noise at all: not for private data."
+    if plan.noise_seed is None:
+        return WITHOUT_SECURE_SUM
+    return (
+        f"{WITHOUT_SECURE_SUM} Here the noise is drawn from seed {plan.noise_seed} so that the run "
+        "can be repeated: whoever knows the seed can remove it, which is why only synthetic and "
+        "public data may be used so."
+    )
 
 
 def _privacy(plan: RunPlan, trained: TrainingResult) -> dict[str, Any]:
@@ -318,7 +340,7 @@ def _privacy(plan: RunPlan, trained: TrainingResult) -> dict[str, Any]:
         "delta": plan.privacy.delta,
         "unit": "patient",
         "neighbouring": "add/remove",
-        "multiplicity": plan.privacy.multiplicity,
+        "multiplicity": plan.multiplicity,
         "epsilon_at_multiplicity": plan.epsilon_at_multiplicity(),
         "mu": plan.composed_mu(),
         "noise": noise_in_words(plan),

@@ -58,9 +58,16 @@ class RunPlan:
         return TASKS[self.task]
 
     def features(self) -> tuple[Feature, ...]:
-        """The task's features on this network's grids."""
+        """The task's features on this network's grids.
+
+        Raises:
+            ConfigError: The roster is no list of at most 254 different names.
+        """
         roster = {"payers": self.payers, "providers": self.providers, "sites": self.sites}
-        return self.the_task.resolve(roster)
+        try:
+            return self.the_task.resolve(roster)
+        except ValueError as error:
+            raise ConfigError(f"the network's roster cannot be used: {error}") from None
 
     @property
     def rounds(self) -> Mapping[str, int]:
@@ -94,11 +101,17 @@ class RunPlan:
     def epsilon_at_multiplicity(self) -> float | None:
         """Epsilon for a patient whose records stand at `privacy.multiplicity` sites.
 
-        Without a secure sum the sites' noises are independent, so their releases compose.
+        Without a secure sum the sites' noises are independent, so their releases compose. A patient
+        cannot stand at more sites than train.
         """
         if (total := self.mu) is None:
             return None
-        return gdp_epsilon(compose([total] * self.privacy.multiplicity), self.privacy.delta)
+        return gdp_epsilon(compose([total] * self.multiplicity), self.privacy.delta)
+
+    @property
+    def multiplicity(self) -> int:
+        """Sites of this run at which a patient may stand."""
+        return min(self.privacy.multiplicity, len(self.sites))
 
     def to_json(self) -> str:
         """The plan as canonical text."""

@@ -51,8 +51,10 @@ class PrivacySettings:
             )
         if not 0 < self.delta <= 1e-3:
             raise ConfigError(f"privacy.delta must lie between 0 and 0.001, not {self.delta}")
-        if self.multiplicity < 1 or self.max_records_per_patient < 1:
-            raise ConfigError("privacy.multiplicity and max_records_per_patient start at 1")
+        if self.multiplicity < 1 or not 1 <= self.max_records_per_patient <= 1000:
+            raise ConfigError(
+                "privacy.multiplicity starts at 1, max_records_per_patient lies in 1 to 1000"
+            )
         if set(self.shares) != {"histogram", "gram", "gradient", "recalibration"}:
             raise ConfigError(f"privacy.shares must name the four steps, not {sorted(self.shares)}")
         if min(self.shares.values()) <= 0 or not math.isclose(sum(self.shares.values()), 1.0):

@@ -184,7 +184,7 @@ def noise_source(manifest: SiteManifest, plan: RunPlan) -> NoiseSource:
     if manifest.origin == "private" and plan.noise_seed is not None:
         raise SitePolicyError(
             f"site {manifest.name} refuses reproducible noise: its data are private, and whoever "
-            "knows the seed could remove the noise. Leave out the run's seed"
+            "knows the seed could remove the noise. A plan for private data has no noise_seed"
         )
     if plan.noise_seed is None:
         return SystemNoise()

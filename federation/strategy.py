@@ -166,12 +166,13 @@ def _replies(
         SiteFailureError: A node failed or did not answer in time; each is named with its reason.
     """
     names = {node: site for site, node in nodes.items()}
-    failures: list[str] = []
+    failures: set[str] = set()
     replies: dict[int, Message] = {}
     for reply in grid.send_and_receive(list(messages), timeout=timeout):
         node = reply.metadata.src_node_id
         if reply.has_error():
-            failures.append(f"{names.get(node, node)}: {_reason(reply.error.reason)}")
+            reason = _reason(reply.error.reason)
+            failures.add(reason if "site " in reason else f"{names.get(node, node)}: {reason}")
         else:
             replies[node] = reply
     silent = [site for site, node in nodes.items() if node not in replies]

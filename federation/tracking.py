@@ -9,6 +9,7 @@ from typing import Any
 
 import mlflow
 import pandas as pd
+from filelock import FileLock
 from mlflow.entities import Metric, Param, RunTag
 from mlflow.models import infer_signature
 
@@ -36,14 +37,16 @@ def log_run(results: Mapping[str, Any], folder: Path, database: Path) -> str:
         logging.getLogger(name).setLevel(logging.WARNING)
     mlflow.set_tracking_uri(f"sqlite:///{database.resolve()}")
     client = mlflow.MlflowClient()
-    found = client.get_experiment_by_name(EXPERIMENT)
-    experiment = (
-        found.experiment_id
-        if found
-        else client.create_experiment(
-            EXPERIMENT, artifact_location=(database.resolve().parent / "mlartifacts").as_uri()
+    # Two runs that make the tables at the same time would leave a database that nobody can use.
+    with FileLock(f"{database}.lock"):
+        found = client.get_experiment_by_name(EXPERIMENT)
+        experiment = (
+            found.experiment_id
+            if found
+            else client.create_experiment(
+                EXPERIMENT, artifact_location=(database.resolve().parent / "mlartifacts").as_uri()
+            )
         )
-    )
     with mlflow.start_run(experiment_id=experiment, run_name=results["run_id"]) as parent:
         run_id: str = parent.info.run_id
         client.log_batch(run_id, _task_metrics(results), _params(results), _tags(results))

@@ -270,3 +270,104 @@ def test_our_own_mistake_exits_with_1_and_no_traceback(
     assert "internal error: RuntimeError" in err
     assert "patient's name" not in err
     assert "Traceback" not in err
+
+
+def test_private_data_never_enter_an_experiment(
+    invoke: Invoke, settings: Path, network: Path
+) -> None:
+    manifest = SiteManifest.load(network / "sites/payer-1")  # a site that does not even train
+    SiteManifest(manifest.name, manifest.role, manifest.tables).write(network / "sites/payer-1")
+    assert_refused(invoke("run", settings), "payer-1", "private", "synthetic and public data")
+
+
+def test_resume_runs_a_task_again_where_the_data_have_changed(
+    invoke: Invoke, settings: Path, network: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "runs/changed"
+    assert invoke("run", settings, "--out", out)[0] == 0
+    rewrite(network, "provider-01", "pa_request", lambda table: table.head(400))
+    code, _, err = invoke("run", settings, "--out", out, "--resume")
+    assert code == 0
+    assert "the data have changed since" in err
+
+
+def test_resume_and_overwrite_need_a_folder_that_holds_a_run(
+    invoke: Invoke, settings: Path, tmp_path: Path
+) -> None:
+    assert_refused(invoke("run", settings, "--resume"), "--out")
+    assert_refused(invoke("run", settings, "--overwrite"), "--out")
+    assert_refused(invoke("run", settings, "--resume", "--out", "typo"), "no run to go on with")
+    assert not (tmp_path / "typo").exists()
+
+
+def test_settings_that_could_not_start_do_not_block_their_folder(
+    invoke: Invoke, settings: Path, network: Path
+) -> None:
+    right = settings.read_text()
+    settings.write_text(right.replace(str(network), "/nowhere"))
+    assert_refused(invoke("run", settings, "--out", "runs/retry"), "/nowhere")
+    settings.write_text(right)
+    assert invoke("run", settings, "--out", "runs/retry")[0] == 0
+
+
+def test_tracking_store_that_fails_takes_nothing_from_a_finished_run(
+    invoke: Invoke, settings: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "runs").mkdir()
+    (tmp_path / "runs/mlflow.db").write_text("this is no database")
+    code, out, err = invoke("run", settings, "--out", "runs/kept")
+    assert code == 0
+    assert "Not logged" in err
+    assert "The run itself is complete" in err
+    assert "Federated, private" in out
+
+
+def test_noise_that_can_be_drawn_again_is_said_to_be_so(
+    invoke: Invoke, settings: Path, tmp_path: Path
+) -> None:
+    code, out, _ = invoke("run", settings, "--out", "runs/said", "--epsilon", "2")
+    assert code == 0
+    for text in (out, (tmp_path / "runs/said/report.html").read_text(encoding="utf-8")):
+        assert "drawn from seed 7" in re.sub(r"\s+", " ", text)
+
+
+def test_settings_beside_a_finished_network_are_refused(invoke: Invoke, settings: Path) -> None:
+    settings.write_text(settings.read_text() + "requests = 600\n")
+    assert_refused(invoke("run", settings), "leave out the other keys")
+
+
+def test_epsilon_none_on_the_command_line(invoke: Invoke, settings: Path) -> None:
+    code, out, _ = invoke("run", settings, "--out", "runs/open", "--epsilon", "none")
+    assert code == 0
+    assert "Federated, no noise" in out
+    assert_refused(invoke("run", settings, "--epsilon", "three"), "a number or none")
+
+
+def test_folder_that_cannot_be_written_is_the_users_to_mend(
+    invoke: Invoke, settings: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "file").write_text("")
+    assert_refused(invoke("run", settings, "--out", "file/run"), "file/run")
+
+
+def test_site_check_tells_of_every_bad_table_at_once(invoke: Invoke, network: Path) -> None:
+    for table in ("pa_request", "pa_decision"):
+        rewrite(network, "provider-01", table, lambda frame: frame.clear())
+    assert_refused(
+        invoke("site", "check", network / "sites/provider-01"), "table pa_request", "pa_decision"
+    )
+
+
+def test_site_check_is_not_ready_where_no_tables_join(invoke: Invoke, network: Path) -> None:
+    for table in ("pa_decision", "clinical_outcome"):
+        rewrite(
+            network,
+            "provider-01",
+            table,
+            lambda frame: frame.with_columns(
+                request_token=pl.lit("f" * 8) + pl.col("request_token").str.slice(8)
+            ),
+        )
+    result = invoke("site", "check", network / "sites/provider-01")
+    assert_refused(result, "no task can be trained")
+    assert "no row has a label" in result[1]

@@ -11,7 +11,6 @@ from typing import Any
 
 from experiments.report.formats import (
     NOT_ASSESSED,
-    count,
     decimal,
     known,
     listing,
@@ -53,14 +52,12 @@ def scope(results: Record) -> str:
     sites = results["sites"]
     roles = Counter(site["role"] for site in sites)
     cast = listing([plural(number, role) for role, number in roles.items()])
-    patients = [site["patients_declared"] for site in sites if known(site["patients_declared"])]
-    declared = f" with {count(sum(patients))} declared patients" if patients else ""
     rejected = sum(site["rejected_rows"] or 0 for site in sites)
     kind = {"synthetic": "synthetic data", "public": "public data"}.get(
         results["data"]["origin"], f"{results['data']['origin']} data"
     )
     return (
-        f"{plural(len(sites), 'site')} ({cast}) took part{declared}, on {kind}; "
+        f"{plural(len(sites), 'site')} ({cast}) took part, on {kind}; "
         f"{plural(rejected, 'row')} broke a data contract and "
         f"{'was' if rejected == 1 else 'were'} set aside."
     )

@@ -1,0 +1,66 @@
+"""What a site learns of its own tables before it joins: valid rows, and the tasks they serve."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from data_contracts.errors import GroundTruthError
+from data_contracts.intake import Table, read_table
+from data_contracts.manifest import SiteManifest
+from federation.site import MIN_PATIENTS
+from models.tasks import TASKS
+from models.tasks.task import Task, TaskDataError, assemble
+
+
+@dataclass(frozen=True, slots=True)
+class SiteCheck:
+    """Result of a check. It stays at the site.
+
+    Attributes:
+        name: Name of the site.
+        role: Payer or provider.
+        tables: The tables that could be read.
+        failures: What is wrong with the others, one sentence each.
+        tasks: Task -> what the tables hold for it, for tasks whose tables the site has.
+        ready: Whether at least one task can be trained or measured.
+    """
+
+    name: str
+    role: str
+    tables: Mapping[str, Table]
+    failures: tuple[str, ...]
+    tasks: Mapping[str, str]
+    ready: bool
+
+
+def check_site(manifest: SiteManifest) -> SiteCheck:
+    """Read every table of a site, and join them for every task that they could serve."""
+    tables, failures = {}, []
+    for name, path in manifest.tables.items():
+        try:
+            tables[name] = read_table(name, path, manifest)
+        except GroundTruthError as error:
+            failures.append(str(error))
+    found, ready = {}, False
+    for task in TASKS.values():
+        if set(task.tables) <= set(tables):
+            found[task.name], serves = _rows_for(task, manifest, tables)
+            ready = ready or serves
+    return SiteCheck(manifest.name, manifest.role, tables, tuple(failures), found, ready)
+
+
+def _rows_for(task: Task, manifest: SiteManifest, tables: Mapping[str, Table]) -> tuple[str, bool]:
+    """What the tables hold for a task, in words, and whether it is enough."""
+    # The roster only names levels of features; a site's own rows do not depend on it.
+    roster = {"payers": ("p",), "providers": ("v",), "sites": ("s",)}
+    valid = {name: table.rows for name, table in tables.items()}
+    try:
+        rows = assemble(task, valid, task.resolve(roster), site=manifest.name)
+    except TaskDataError:
+        return "no row has a label (do the tables join on their tokens?)", False
+    patients = rows.patient_tokens.n_unique()
+    text = f"{len(rows):,} rows of {patients:,} patients, {rows.labels.mean():.1%} {task.positive}"
+    if patients < MIN_PATIENTS:
+        return f"{text}; at least {MIN_PATIENTS} patients are needed to train", False
+    if rows.labels.min() == rows.labels.max():
+        return f"{text}; every row has the same label", False
+    return text, True
