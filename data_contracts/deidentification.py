@@ -5,11 +5,13 @@ nothing passes by being unknown. Value patterns, ages, ZIP codes and dates follo
 """
 
 import difflib
+import re
 from collections.abc import Sequence
 
 import dataframely as dy
 
 from data_contracts.errors import GroundTruthError
+from data_contracts.fields import Classification, terms_of
 
 
 class UnknownColumnError(GroundTruthError):
@@ -36,14 +38,25 @@ def check_columns(columns: Sequence[str], schema: type[dy.Schema], *, source: st
     if len(unknown) == len(columns):
         # Without a header line the first row stands in its place: these may be values.
         raise UnknownColumnError(
-            f"{source}: none of its {len(columns)} columns is in the contract. Is the header line "
-            "missing, or is it another table?"
+            f"{source}: none of its {len(columns)} columns is in the contract: the header line is "
+            "missing, or it is another table, or cells are not parted by commas, or the file is "
+            "not UTF-8."
         )
+    for name in unknown:
+        # So polars renames a column of a CSV file whose name it has met before.
+        if (first := re.sub(r"_duplicated_\d+$", "", name)) in known:
+            raise UnknownColumnError(f"{source}: column {first!r} stands twice; keep one of them.")
+    # A raw identifier must never be talked into passing for a token.
+    may_suggest = [
+        name
+        for name, column in schema.columns().items()
+        if terms_of(column).classification != Classification.TOKEN
+    ]
     hints = []
     for name in unknown:
-        near = difflib.get_close_matches(name, known, n=1)
+        near = difflib.get_close_matches(name, may_suggest, n=1, cutoff=0.9)
         hints.append(f"{name!r} (did you mean {near[0]!r}?)" if near else repr(name))
     raise UnknownColumnError(
         f"{source}: unknown column{'s' if len(unknown) > 1 else ''} {', '.join(hints)}. "
-        "Only columns of the contract may enter: rename or remove them at the source."
+        "Only columns of the contract may enter: remove it, or rename it if it is only misspelt."
     )

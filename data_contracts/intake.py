@@ -12,7 +12,7 @@ from data_contracts.deidentification import check_columns
 from data_contracts.errors import GroundTruthError
 from data_contracts.fields import terms_of
 from data_contracts.manifest import ManifestError, SiteManifest
-from data_contracts.readers.tabular import ReaderError, scan
+from data_contracts.readers.tabular import UNREADABLE, ReaderError, reject_short_lines, scan
 
 LIST_SEPARATOR = "|"
 """Separates the values of a list in a CSV cell."""
@@ -20,6 +20,7 @@ LIST_SEPARATOR = "|"
 EMPTY_LIST = "[]"
 """A CSV cell with an empty list; an empty cell is unknown (null)."""
 
+_JSON_RULE = "|json"
 _TRUE, _FALSE = ("true", "t", "yes", "y", "1"), ("false", "f", "no", "n", "0")
 
 
@@ -80,17 +81,19 @@ def read_table(name: str, path: Path, manifest: SiteManifest) -> Table:
         )
     source = f"site {manifest.name}, table {name} ({path.name})"
     raw = scan(path)
-    check_columns(raw.collect_schema().names(), contract.schema, source=source)
+    types = raw.collect_schema()
+    check_columns(types.names(), contract.schema, source=source)
     unparsed = _unparsed(raw, contract.schema)
     try:
+        reject_short_lines(path, len(types))
         conformed = _conform(raw, contract.schema, manifest, source).collect()
         parsed = conformed.filter(~pl.any_horizontal(*unparsed)) if unparsed else conformed
         valid, failure = contract.schema.filter(parsed.drop(*unparsed), cast=True)
-    except pl.exceptions.PolarsError as error:
+    except UNREADABLE as error:
         # What polars says may quote a cell or a whole row: name the kind of error alone.
         raise ReaderError(
             f"{source}: the file is malformed or mistyped ({type(error).__name__}); look for "
-            "broken quotes, ragged lines, text that is no JSON, or columns of another type"
+            f"broken quotes, ragged lines, or columns of another type{_json_hint(unparsed)}"
         ) from None
     if conformed.is_empty():
         raise ReaderError(f"{source}: the table has no rows")
@@ -139,18 +142,21 @@ def _parse_text(name: str, column: dy.Column) -> pl.Expr:
             pl.when(word.is_in(_TRUE)).then(True).when(word.is_in(_FALSE)).then(False).alias(name)
         )
     if isinstance(column, dy.List):
-        if isinstance(column.inner, dy.Struct):
-            return text.str.json_decode(column.dtype).alias(name)
+        if _is_list_of_structs(column):
+            # One cell that is no JSON would fail the whole column; `_unparsed` counts it.
+            lists = pl.when(_is_json_list(text)).then(text)
+            return lists.str.json_decode(column.dtype).alias(name)
         values = pl.when(text == EMPTY_LIST).then([]).otherwise(text.str.split(LIST_SEPARATOR))
         return values.cast(column.dtype, strict=False).alias(name)
     return text.alias(name)
 
 
 def _unparsed(raw: pl.LazyFrame, schema: type[dy.Schema]) -> dict[str, pl.Expr]:
-    """For each flag that the source holds as text or number: is its value neither true nor false?
+    """Rule -> does a cell break it, for what must be found before the contract's types are made.
 
-    Dataframely casts every other type and counts what does not fit; for flags polars would call 2
-    true and refuse text altogether.
+    Dataframely casts every other type and counts what does not fit. But of flags held as text or
+    number polars would call 2 true and refuse text altogether, and text that is no JSON list would
+    fail its whole column.
     """
     types = raw.collect_schema()
     checks = {}
@@ -159,4 +165,22 @@ def _unparsed(raw: pl.LazyFrame, schema: type[dy.Schema]) -> dict[str, pl.Expr]:
             word = pl.col(name).cast(pl.String).str.strip_chars().str.to_lowercase()
             known = word.is_in((*_TRUE, *_FALSE))
             checks[f"{name}|flag"] = (word.is_not_null() & ~known).alias(f"{name}|flag")
+        elif _is_list_of_structs(column) and types.get(name) == pl.String:
+            text = pl.col(name).str.strip_chars()
+            bad = text.is_not_null() & ~_is_json_list(text)
+            checks[f"{name}{_JSON_RULE}"] = bad.alias(f"{name}{_JSON_RULE}")
     return checks
+
+
+def _is_list_of_structs(column: dy.Column) -> bool:
+    return isinstance(column, dy.List) and isinstance(column.inner, dy.Struct)
+
+
+def _is_json_list(text: pl.Expr) -> pl.Expr:
+    return text.str.starts_with("[") & text.str.json_path_match("$").is_not_null()
+
+
+def _json_hint(unparsed: Iterable[str]) -> str:
+    """Where else to look if a table as a whole cannot be read: its columns of JSON."""
+    columns = [rule.removesuffix(_JSON_RULE) for rule in unparsed if rule.endswith(_JSON_RULE)]
+    return f", or JSON with other keys or types in {', '.join(columns)}" if columns else ""

@@ -5,6 +5,7 @@ synthetic: only the latter two may be used with reproducible noise or without no
 """
 
 import difflib
+import re
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ import tomli_w
 
 from data_contracts.errors import GroundTruthError
 from data_contracts.fields import Role
+from data_contracts.vocabulary import PSEUDONYM_PATTERN
 
 MANIFEST_NAME = "site.toml"
 
@@ -55,28 +57,32 @@ class SiteManifest:
         Raises:
             ManifestError: It is missing, is not TOML, or has a wrong key or value.
         """
-        file = path / MANIFEST_NAME if path.is_dir() else path
+        file = path
         try:
-            raw = tomllib.loads(file.read_text(encoding="utf-8"))
+            file = path / MANIFEST_NAME if path.is_dir() else path
+            raw = tomllib.loads(file.read_text(encoding="utf-8-sig"))
         except FileNotFoundError:
             raise ManifestError(f"{file} does not exist: a site needs a {MANIFEST_NAME}") from None
-        except (tomllib.TOMLDecodeError, UnicodeDecodeError, IsADirectoryError) as error:
-            raise ManifestError(f"{file} is not a TOML file: {error}") from None
+        except OSError as error:
+            raise ManifestError(f"{file} cannot be read: {error.strerror}") from None
+        except ValueError as error:  # also a NUL character in the path
+            raise ManifestError(f"{str(file)!r} is not a TOML file: {error}") from None
         site = _section(raw, "site", file)
         _reject_unknown(raw, ("site", "tables"), file, "section")
         _reject_unknown(site, ("name", "role", "origin", "on_error", "group"), file, "key")
-        if not site.get("name"):
-            raise ManifestError(f"{file}: [site] needs a name")
+        for key in ("name", "role"):
+            if not site.get(key):
+                raise ManifestError(f"{file}: [site] needs a {key}")
         tables = _section(raw, "tables", file)
         if not tables:
             raise ManifestError(f"{file}: [tables] is empty; name at least one contract table")
         return cls(
-            name=str(site["name"]),
+            name=_pseudonym(site, "name", file),
             role=_choice(site, "role", get_args(Role), file),
-            tables={name: (file.parent / str(value)).resolve() for name, value in tables.items()},
+            tables={name: _path(tables, name, file) for name in tables},
             origin=_choice(site, "origin", get_args(Origin), file, default="private"),
             on_error=_choice(site, "on_error", get_args(OnError), file, default="fail"),
-            group=str(site.get("group", "")),
+            group=_pseudonym(site, "group", file) if site.get("group", "") != "" else "",
         )
 
     def write(self, folder: Path) -> Path:
@@ -110,10 +116,32 @@ def sites_in(folder: Path) -> list[Path]:
 
 
 def _section(raw: Mapping[str, object], name: str, file: Path) -> Mapping[str, object]:
-    section = raw.get(name)
-    if not isinstance(section, Mapping):
+    if name not in raw:
         raise ManifestError(f"{file}: section [{name}] is missing")
+    section = raw[name]
+    if not isinstance(section, Mapping):
+        raise ManifestError(
+            f"{file}: {name} must be a section, headed [{name}], and is a {type(section).__name__}"
+        )
     return section
+
+
+def _pseudonym(site: Mapping[str, object], key: str, file: Path) -> str:
+    value = site[key]
+    if not isinstance(value, str) or not re.fullmatch(PSEUDONYM_PATTERN, value):
+        # The value is not repeated: it may be the very name or number that must not travel.
+        raise ManifestError(
+            f"{file}: {key} in [site] must be a network pseudonym: lower-case letters, digits, - "
+            "and _, starting with a letter, 32 at most; never an NPI"
+        )
+    return value
+
+
+def _path(tables: Mapping[str, object], name: str, file: Path) -> Path:
+    value = tables[name]
+    if not isinstance(value, str) or not value.strip() or "\0" in value:
+        raise ManifestError(f"{file}: {name} in [tables] must be the path of a file, as text")
+    return (file.parent / value).resolve()
 
 
 def _reject_unknown(

@@ -8,13 +8,15 @@ Only experiments see several sites in one place; a real network has no such fold
 """
 
 import json
-from dataclasses import asdict, dataclass, field
+from dataclasses import MISSING, asdict, dataclass, field, fields
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from data_contracts.manifest import ManifestError, sites_in
 
 DESCRIPTION_NAME = "network.json"
+
+NetworkOrigin = Literal["synthetic", "public"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +35,7 @@ class Network:
     """
 
     name: str
-    origin: Literal["synthetic", "public"]
+    origin: NetworkOrigin
     title: str
     partition: str
     licence: str
@@ -55,13 +57,39 @@ class Network:
         """
         file = folder / DESCRIPTION_NAME
         try:
-            return cls(**json.loads(file.read_text(encoding="utf-8")))
-        except FileNotFoundError:
+            raw = json.loads(file.read_text(encoding="utf-8-sig"))
+        except (FileNotFoundError, NotADirectoryError):
             raise ManifestError(
                 f"{file} does not exist: {folder} is no folder of sites, or was not finished"
             ) from None
-        except (json.JSONDecodeError, TypeError, UnicodeDecodeError) as error:
-            raise ManifestError(f"{file} is not a network description: {error}") from None
+        except OSError as error:
+            raise ManifestError(f"{file} cannot be read: {error.strerror}") from None
+        except ValueError as error:  # also a NUL character in the path
+            raise ManifestError(f"{str(file)!r} is not a network description: {error}") from None
+        if flaw := _flaw(raw):
+            raise ManifestError(f"{file} is not a network description: {flaw}")
+        return cls(**raw)
+
+
+def _flaw(raw: object) -> str:
+    """What keeps the content of a `network.json` from being a `Network`; "" if nothing does."""
+    if not isinstance(raw, dict):
+        return f"it holds a {type(raw).__name__}, not an object"
+    known = [part.name for part in fields(Network)]
+    for key in raw:
+        if key not in known:
+            return f"unknown key {key!r}; known are {', '.join(known)}"
+    for part in fields(Network):
+        required = part.default_factory is MISSING
+        if required and part.name not in raw:
+            return f"{part.name} is missing"
+        if not isinstance(raw.get(part.name, {}), str if required else dict):
+            return f"{part.name} must be {'text' if required else 'an object'}"
+    if raw["origin"] not in get_args(NetworkOrigin):
+        return f"origin = {raw['origin']!r} is not one of {', '.join(get_args(NetworkOrigin))}"
+    if not all(isinstance(digest, str) for digest in raw.get("sources", {}).values()):
+        return "each of sources must be text"
+    return ""
 
 
 def site_folders(folder: Path) -> list[Path]:

@@ -8,10 +8,9 @@ import pytest
 
 from data_contracts.catalog import CONTRACTS
 from data_contracts.deidentification import UnknownColumnError
-from data_contracts.errors import GroundTruthError
 from data_contracts.intake import ContractViolationError, Table, read_table, read_tables
 from data_contracts.manifest import ManifestError, OnError, SiteManifest
-from data_contracts.readers.tabular import ReaderError, scan
+from data_contracts.readers.tabular import ReaderError, reject_short_lines, scan
 
 PLANTED = "Zaphod9Secret"  # planted in the data; no message may hold it
 ROWS = 25
@@ -56,7 +55,7 @@ def test_csv_parquet_and_a_directory_of_parts_give_the_same_table(
     frames: dict[str, pl.DataFrame], texts: dict[str, pl.DataFrame], tmp_path: Path, name: str
 ) -> None:
     frame = frames[name]
-    parts = tmp_path / "parts [1]"  # brackets are no pattern here
+    parts = tmp_path / "parts [1].csv"  # brackets are no pattern here, nor does the name matter
     parts.mkdir()
     write_parquet(frame.head(10), parts / "a.parquet")
     write_parquet(frame.slice(10), parts / "b.parquet")
@@ -112,6 +111,41 @@ def test_laboratory_values_in_a_cell_are_json(
     assert table.rows["baseline_labs"][3].to_list() == labs
 
 
+@pytest.mark.parametrize("cell", ["{bad", "[1", "null", '{"loinc": "4548-4"}', "x"])
+def test_a_cell_that_is_no_json_list_is_set_aside_and_counted(
+    texts: dict[str, pl.DataFrame], tmp_path: Path, cell: str
+) -> None:
+    path = write_csv(
+        with_cell(texts["clinical_outcome"], "baseline_labs", cell), tmp_path / "t.csv"
+    )
+    table = read(path, "clinical_outcome", on_error="quarantine")
+    assert table.rejects == {"baseline_labs|json": 1}
+    assert (table.raw_rows, table.rejected_rows) == (ROWS, 1)
+    with pytest.raises(ContractViolationError, match=r"baseline_labs\|json \(1 rows\)"):
+        read(path, "clinical_outcome")
+
+
+def test_json_of_other_types_fails_the_table_and_names_the_columns(
+    texts: dict[str, pl.DataFrame], tmp_path: Path
+) -> None:
+    frame = with_cell(texts["clinical_outcome"], "baseline_labs", f'["{PLANTED}"]')
+    with pytest.raises(ReaderError, match=r"JSON.* in baseline_labs, followup_labs") as caught:
+        read(write_csv(frame, tmp_path / "t.csv"), "clinical_outcome", on_error="quarantine")
+    assert PLANTED not in str(caught.value)
+
+
+@pytest.mark.parametrize("ending", ["\n", "\r\n"])
+@pytest.mark.parametrize("mark", ["", "\ufeff"])
+@pytest.mark.parametrize("blank_lines", [0, 1, 2])
+def test_line_endings_byte_order_mark_and_blank_lines_make_no_row(
+    requests_text: pl.DataFrame, tmp_path: Path, ending: str, mark: str, blank_lines: int
+) -> None:
+    text = mark + requests_text.write_csv() + "\n" * blank_lines
+    path = tmp_path / "t.csv"
+    path.write_text(text, encoding="utf-8", newline=ending)
+    assert read(path).raw_rows == ROWS
+
+
 def test_only_the_tables_asked_for_are_read(provider_folders: list[Path]) -> None:
     manifest = SiteManifest.load(provider_folders[0])
     assert set(read_tables(manifest, only=["pa_decision"])) == {"pa_decision"}
@@ -131,6 +165,33 @@ def test_an_unknown_column_is_refused_with_a_suggestion_before_any_row_is_read(
 
     monkeypatch.setattr(pl.LazyFrame, "collect", never)
     with pytest.raises(UnknownColumnError, match=r"'chanel' \(did you mean 'channel'\?\)"):
+        read(path)
+
+
+@pytest.mark.parametrize("name", ["patient_name", "patient_id", "request_id", "patient_tokn"])
+def test_what_may_identify_somebody_is_never_likened_to_a_token(
+    requests: pl.DataFrame, tmp_path: Path, name: str
+) -> None:
+    path = write_parquet(requests.with_columns(pl.lit("x").alias(name)), tmp_path / "t.parquet")
+    with pytest.raises(UnknownColumnError, match=f"'{name}'.* remove it, or rename it") as caught:
+        read(path)
+    assert "did you mean" not in str(caught.value)
+
+
+def test_a_column_that_stands_twice_is_named(requests_text: pl.DataFrame, tmp_path: Path) -> None:
+    header, rows = requests_text.write_csv().split("\n", 1)
+    path = tmp_path / "t.csv"
+    path.write_text(f"{header.replace('business_line', 'channel')}\n{rows}", encoding="utf-8")
+    with pytest.raises(UnknownColumnError, match="column 'channel' stands twice"):
+        read(path)
+
+
+def test_cells_parted_by_another_character_are_thought_of(
+    requests_text: pl.DataFrame, tmp_path: Path
+) -> None:
+    path = tmp_path / "t.csv"
+    requests_text.write_csv(path, separator=";")
+    with pytest.raises(UnknownColumnError, match="not parted by commas, or the file is not UTF-8"):
         read(path)
 
 
@@ -207,6 +268,28 @@ def test_a_truncated_parquet_file_is_an_error(
         read(path)
 
 
+@pytest.mark.parametrize("ending", ["\n", "\r\n"])
+def test_lines_with_fewer_cells_than_the_header_are_counted(
+    requests_text: pl.DataFrame, tmp_path: Path, ending: str
+) -> None:
+    lines = requests_text.write_csv().splitlines()
+    lines[3] = lines[3].rpartition(",")[0]
+    lines[-1] = f'"{PLANTED}, {PLANTED}","a ""b"", c"'
+    path = tmp_path / "t.csv"
+    path.write_text(ending.join(lines), encoding="utf-8", newline="")
+    with pytest.raises(ReaderError, match=r"2 lines have fewer cells.*cut short") as caught:
+        read(path, on_error="quarantine")
+    assert PLANTED not in str(caught.value)
+
+
+def test_quoted_commas_and_line_breaks_do_not_make_a_line_short(tmp_path: Path) -> None:
+    path = tmp_path / "t.csv"
+    path.write_text('a,b\n"x, ""y"", z",1\n5" pipe,6" pipe\n', encoding="utf-8")
+    reject_short_lines(path, 2)
+    path.write_text('a,b\n"x\ny",1\n', encoding="utf-8")
+    reject_short_lines(path, 2)
+
+
 def test_paths_that_lead_to_no_table_are_errors(tmp_path: Path) -> None:
     with pytest.raises(ReaderError, match="no such file"):
         scan(tmp_path / "nothing.csv")
@@ -220,6 +303,58 @@ def test_paths_that_lead_to_no_table_are_errors(tmp_path: Path) -> None:
 def test_parts_of_a_directory_must_agree(requests: pl.DataFrame, tmp_path: Path) -> None:
     write_parquet(requests, tmp_path / "a.parquet")
     write_parquet(requests.with_columns(note=pl.lit(PLANTED)), tmp_path / "b.parquet")
-    with pytest.raises(GroundTruthError) as caught:
+    with pytest.raises(
+        ReaderError, match=r"b\.parquet: its columns .* a\.parquet: note\."
+    ) as caught:
         read(tmp_path)
+    assert PLANTED not in str(caught.value)
+    write_parquet(requests.with_columns(channel=pl.lit(1)), tmp_path / "b.parquet")
+    with pytest.raises(ReaderError, match=r"b\.parquet: its columns .* a\.parquet: channel\."):
+        read(tmp_path)
+
+
+def test_a_directory_of_parts_holds_nothing_that_would_not_be_read(
+    requests: pl.DataFrame, tmp_path: Path
+) -> None:
+    write_parquet(requests, tmp_path / "a.parquet")
+    for name in ("_SUCCESS", ".a.parquet.crc"):
+        (tmp_path / name).touch()
+    assert read(tmp_path).raw_rows == ROWS
+    for name in ("b.csv", "c.csv", "README"):
+        (tmp_path / name).touch()
+    (tmp_path / "day=1.parquet").mkdir()
+    with pytest.raises(
+        ReaderError, match=r"4 other .*: \.csv \(2\), folders \(1\), no suffix \(1\)"
+    ):
+        scan(tmp_path)
+
+
+def test_a_file_that_may_not_be_read_says_so(
+    requests: pl.DataFrame, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = write_parquet(requests, tmp_path / "t.parquet")
+
+    def refuse(*_: object, **__: object) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(pl.LazyFrame, "collect_schema", refuse)
+    with pytest.raises(ReaderError, match="permission denied"):
+        scan(path)
+    monkeypatch.setattr(Path, "is_dir", refuse)
+    with pytest.raises(ReaderError, match="permission denied"):
+        scan(path)
+
+
+@pytest.mark.parametrize("method", ["collect_schema", "collect"])
+def test_a_panic_of_polars_is_an_error_of_the_file(
+    requests: pl.DataFrame, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, method: str
+) -> None:
+    path = write_parquet(requests, tmp_path / "t.parquet")
+
+    def panic(*_: object, **__: object) -> None:
+        raise pl.exceptions.PanicException(PLANTED)
+
+    monkeypatch.setattr(pl.LazyFrame, method, panic)
+    with pytest.raises(ReaderError, match="PanicException") as caught:
+        read(path)
     assert PLANTED not in str(caught.value)

@@ -1,10 +1,16 @@
 """CSV and Parquet files, and directories of Parquet parts, as lazy frames."""
 
+from collections import Counter
 from pathlib import Path
 
 import polars as pl
 
 from data_contracts.errors import GroundTruthError
+
+UNREADABLE = (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError)
+"""What polars raises over a bad file; its panics are no `Exception`."""
+
+_QUOTED_CELL = r'(^|,)"(?:[^"]|"")*"'
 
 
 class ReaderError(GroundTruthError):
@@ -14,40 +20,123 @@ class ReaderError(GroundTruthError):
 def scan(path: Path) -> pl.LazyFrame:
     """A table as a lazy frame; CSV columns are all text, so that nothing is guessed.
 
+    Only headers are read here. A line of a CSV file without any value is no row.
+
     Args:
         path: A `.csv` file (UTF-8, header line, comma), a `.parquet` file, or a directory of
-            `.parquet` parts.
+            `.parquet` parts and nothing else (but for `_SUCCESS` and dotfiles).
 
     Raises:
         ReaderError: It does not exist, is empty, or cannot be read as what its name says.
     """
-    if path.is_dir():
-        parts = sorted(path.glob("*.parquet"))
-        if not parts:
-            raise ReaderError(f"{path}: the directory holds no .parquet file")
-        return _checked(pl.scan_parquet(parts, glob=False), path)
-    if not path.is_file():
+    try:
+        if path.is_dir():
+            return _scan_parts(path)
+        found = path.is_file()
+    except OSError as error:
+        raise _unreadable(path, error) from None
+    if not found:
         raise ReaderError(f"{path}: no such file; correct the path under [tables] in site.toml")
     match path.suffix.lower():
         case ".parquet":
-            return _checked(pl.scan_parquet(path, glob=False), path)
+            frame = pl.scan_parquet(path, glob=False)
         case ".csv":
             frame = pl.scan_csv(path, infer_schema=False, null_values=[""], glob=False)
-            return _checked(frame, path)
+            frame = frame.filter(~pl.all_horizontal(pl.all().is_null()))
         case suffix:
             raise ReaderError(
                 f"{path}: files of type {suffix!r} are not read; use .csv or .parquet"
             )
-
-
-def _checked(frame: pl.LazyFrame, path: Path) -> pl.LazyFrame:
-    """The frame, once its header could be read."""
-    try:
-        frame.collect_schema()
-    except (pl.exceptions.PolarsError, OSError) as error:
-        # What polars says may quote the file: name the kind of error alone.
-        raise ReaderError(
-            f"{path}: cannot be read as {path.suffix or 'Parquet'} ({type(error).__name__}): it is "
-            "empty, cut short, or not what its name says"
-        ) from None
+    _header(frame, path)
     return frame
+
+
+def reject_short_lines(path: Path, columns: int) -> None:
+    """Refuse a CSV file with lines of fewer cells than the header: polars would add nulls.
+
+    Nothing is checked where a quoted cell runs over several lines, nor in Parquet.
+
+    Args:
+        path: The file, as given to `scan`.
+        columns: Number of cells in the header line.
+
+    Raises:
+        ReaderError: Lines are short.
+    """
+    if path.suffix.lower() != ".csv" or path.is_dir():
+        return
+    # One column of whole lines: the separator is a character that text does not hold.
+    lines = pl.scan_csv(
+        path,
+        separator="\x1f",
+        quote_char=None,
+        has_header=False,
+        schema={"line": pl.String},
+        truncate_ragged_lines=True,
+        glob=False,
+    )
+    line = pl.col("line")
+    commas = line.str.replace_all(_QUOTED_CELL, "$1").str.count_matches(",", literal=True)
+    quotes = line.str.count_matches('"', literal=True)
+    short, over_several_lines = (
+        lines.select(
+            (commas < columns - 1).sum().alias("short"), (quotes % 2 == 1).any().alias("open")
+        )
+        .collect(engine="streaming")
+        .row(0)
+    )
+    if short and not over_several_lines:
+        raise ReaderError(
+            f"{path}: {short} line{'s have' if short > 1 else ' has'} fewer cells than the header "
+            "line; was the file cut short? Export it again"
+        )
+
+
+def _scan_parts(folder: Path) -> pl.LazyFrame:
+    """The Parquet parts of a directory as one frame; whatever else it holds is refused."""
+    entries = [
+        entry
+        for entry in sorted(folder.iterdir())
+        if entry.name != "_SUCCESS" and not entry.name.startswith(".")
+    ]
+    kinds = Counter(
+        "folders" if entry.is_dir() else entry.suffix or "no suffix" for entry in entries
+    )
+    parts = kinds.pop(".parquet", 0)
+    if kinds:
+        named = ", ".join(f"{kind} ({count})" for kind, count in sorted(kinds.items()))
+        raise ReaderError(
+            f"{folder}: beside its .parquet files the directory holds {kinds.total()} other "
+            f"entr{'ies' if kinds.total() > 1 else 'y'}, which would not be read: {named}. Convert "
+            "them to .parquet parts, or move them elsewhere"
+        )
+    if not parts:
+        raise ReaderError(f"{folder}: the directory holds no .parquet file")
+    first, *others = entries
+    schema = _header(pl.scan_parquet(first, glob=False), first)
+    for part in others:
+        if differing := schema.items() ^ _header(pl.scan_parquet(part, glob=False), part).items():
+            names = ", ".join(sorted({name for name, _ in differing}))
+            raise ReaderError(
+                f"{part}: its columns or their types differ from those of {first.name}: {names}. "
+                "All parts of a table need the same columns"
+            )
+    return pl.scan_parquet(entries, glob=False)
+
+
+def _header(frame: pl.LazyFrame, path: Path) -> pl.Schema:
+    """The frame's columns and types, if its header can be read."""
+    try:
+        return frame.collect_schema()
+    except UNREADABLE as error:
+        raise _unreadable(path, error) from None
+
+
+def _unreadable(path: Path, error: BaseException) -> ReaderError:
+    if isinstance(error, PermissionError):
+        return ReaderError(f"{path}: permission denied; let this account read it")
+    # What polars says may quote the file: name the kind of error alone.
+    return ReaderError(
+        f"{path}: cannot be read as {path.suffix or 'Parquet'} ({type(error).__name__}): it is "
+        "empty, cut short, or not what its name says"
+    )
