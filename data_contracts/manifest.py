@@ -5,6 +5,7 @@ synthetic: only the latter two may be used with reproducible noise or without no
 """
 
 import difflib
+import math
 import re
 import tomllib
 from collections.abc import Mapping
@@ -19,6 +20,8 @@ from data_contracts.fields import Role
 from data_contracts.vocabulary import PSEUDONYM_PATTERN
 
 MANIFEST_NAME = "site.toml"
+_KEYS = ("name", "role", "origin", "on_error", "group", "max_epsilon")
+_MAX_EPSILON = 3.0
 
 Origin = Literal["private", "public", "synthetic"]
 OnError = Literal["fail", "quarantine"]
@@ -41,6 +44,7 @@ class SiteManifest:
             and counted ("quarantine").
         group: Pseudonym of the provider group or payer as it stands in the tables, where the site
             is one ("" where it is not).
+        max_epsilon: Largest epsilon (at delta = 1e-5) that one run may ask of private data.
     """
 
     name: str
@@ -49,6 +53,7 @@ class SiteManifest:
     origin: Origin = "private"
     on_error: OnError = "fail"
     group: str = ""
+    max_epsilon: float = _MAX_EPSILON
 
     @classmethod
     def load(cls, path: Path) -> "SiteManifest":
@@ -69,7 +74,7 @@ class SiteManifest:
             raise ManifestError(f"{str(file)!r} is not a TOML file: {error}") from None
         site = _section(raw, "site", file)
         _reject_unknown(raw, ("site", "tables"), file, "section")
-        _reject_unknown(site, ("name", "role", "origin", "on_error", "group"), file, "key")
+        _reject_unknown(site, _KEYS, file, "key")
         for key in ("name", "role"):
             if not site.get(key):
                 raise ManifestError(f"{file}: [site] needs a {key}")
@@ -83,22 +88,32 @@ class SiteManifest:
             origin=_choice(site, "origin", get_args(Origin), file, default="private"),
             on_error=_choice(site, "on_error", get_args(OnError), file, default="fail"),
             group=_pseudonym(site, "group", file) if site.get("group", "") != "" else "",
+            max_epsilon=_positive(site, "max_epsilon", file),
         )
 
     def write(self, folder: Path) -> Path:
         """Write `folder/site.toml`; tables inside the folder are named relative to it."""
         file = folder / MANIFEST_NAME
-        site = {"name": self.name, "role": self.role, "origin": self.origin}
+        site: dict[str, Any] = {"name": self.name, "role": self.role, "origin": self.origin}
         if self.group:
             site["group"] = self.group
         if self.on_error != "fail":
             site["on_error"] = self.on_error
+        if self.max_epsilon != _MAX_EPSILON:
+            site["max_epsilon"] = self.max_epsilon
         tables = {
             name: str(path.relative_to(folder) if path.is_relative_to(folder) else path)
             for name, path in self.tables.items()
         }
         file.write_text(tomli_w.dumps({"site": site, "tables": tables}), encoding="utf-8")
         return file
+
+
+def _positive(site: Mapping[str, object], key: str, file: Path) -> float:
+    value = site.get(key, _MAX_EPSILON)
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < math.inf:
+        raise ManifestError(f"{file}: {key} must be a positive number")
+    return float(value)
 
 
 def sites_in(folder: Path) -> list[Path]:

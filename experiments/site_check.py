@@ -6,9 +6,11 @@ from dataclasses import dataclass
 from data_contracts.errors import GroundTruthError
 from data_contracts.intake import Table, read_table
 from data_contracts.manifest import SiteManifest
-from federation.site import MIN_PATIENTS
 from models.tasks import TASKS
-from models.tasks.task import Task, TaskDataError, assemble
+from models.tasks.task import Task, assemble
+
+MIN_PATIENTS = 20
+"""A site with fewer training patients adds more noise than knowledge to a run."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,9 +55,8 @@ def _rows_for(task: Task, manifest: SiteManifest, tables: Mapping[str, Table]) -
     # The roster only names levels of features; a site's own rows do not depend on it.
     roster = {"payers": ("p",), "providers": ("v",), "sites": ("s",)}
     valid = {name: table.rows for name, table in tables.items()}
-    try:
-        rows = assemble(task, valid, task.resolve(roster), site=manifest.name)
-    except TaskDataError:
+    rows = assemble(task, valid, task.resolve(roster), site=manifest.name)
+    if not len(rows):
         return "no row has a label (do the tables join on their tokens?)", False
     patients = rows.patient_tokens.n_unique()
     text = f"{len(rows):,} rows of {patients:,} patients, {rows.labels.mean():.1%} {task.positive}"

@@ -19,6 +19,7 @@ from experiments.config import ExperimentConfig
 from experiments.evaluation import auroc, metrics, reliability
 from experiments.federation_data import Site
 from experiments.progress import Reporter
+from experiments.site_check import MIN_PATIENTS
 from federation import client_app, server_app
 from federation.in_process import run_in_process
 from federation.plan import RunPlan
@@ -86,13 +87,21 @@ def make_plan(config: ExperimentConfig, task: str, sites: Sequence[Site]) -> Run
         role: tuple(site.manifest.name for site in sites if site.manifest.role == role)
         for role in ("payer", "provider")
     }
+    members = {
+        role: tuple(
+            site.manifest.group or site.manifest.name
+            for site in sites
+            if site.manifest.role == role
+        )
+        for role in names
+    }
     trained_by = TASKS[task].train_at
     if not names[trained_by]:
         raise TaskDataError(f"task {task} is trained by {trained_by}s, and the network has none")
     return RunPlan(
         task=task,
-        payers=names["payer"],
-        providers=names["provider"],
+        payers=members["payer"],
+        providers=members["provider"],
         sites=names[trained_by],
         privacy=share_of(config.privacy, len(config.tasks)),
         additive=config.additive,
@@ -144,6 +153,7 @@ def run_task(
     features = plan.features()
     held = [_hold(site, plan, features) for site in sites]
     trainers = [site for site in held if site.name in plan.sites]
+    _require_patients(plan, trainers)
     _require_both_labels(plan, trainers)
 
     start = time.monotonic()
@@ -188,6 +198,16 @@ def _hold(site: Site, plan: RunPlan, features: Sequence[Feature]) -> Held:
         max_records=plan.privacy.max_records_per_patient,
     )
     return Held(site.manifest.name, site.manifest.role, train, rows.where(test), grouped)
+
+
+def _require_patients(plan: RunPlan, trainers: Sequence[Held]) -> None:
+    """Checked here and in `site check`, never by a site in a run: a refusal would tell a count."""
+    for site in trainers:
+        if site.grouped.n_patients < MIN_PATIENTS:
+            raise TaskDataError(
+                f"site {site.name} has fewer than {MIN_PATIENTS} patients to train task "
+                f"{plan.task} on; leave it out of the network, or merge it with another site"
+            )
 
 
 def _require_both_labels(plan: RunPlan, trainers: Sequence[Held]) -> None:
@@ -258,20 +278,21 @@ def _compare(
     advance()
     probabilities[BOOSTING] = fit_boosting(grids, train_codes, train_labels, test_codes)
     advance()
-    own = [
-        model.probability(site.test.codes) if (model := local[site.name]) else None
-        for site in trainers
-    ]
-    have_own = [site for site, scored in zip(trainers, own, strict=True) if scored is not None]
-    if have_own:
-        probabilities[LOCAL] = np.concatenate([scored for scored in own if scored is not None])
-    own_labels = np.concatenate([site.test.labels for site in have_own]) if have_own else labels
+    # A site with one label alone knows nothing but that label's rate.
+    probabilities[LOCAL] = np.concatenate(
+        [
+            model.probability(site.test.codes)
+            if (model := local[site.name])
+            else np.full(len(site.test), site.train.labels.mean() if len(site.train) else 0.5)
+            for site in trainers
+        ]
+    )
     ladder = [
         {
             "model": model,
             "label": LABELS[model],
             "private": model == FEDERATED,
-            **metrics(own_labels if model == LOCAL else labels, probabilities[model]),
+            **metrics(labels, probabilities[model]),
         }
         for model in LABELS
         if model in probabilities

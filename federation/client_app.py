@@ -8,7 +8,7 @@ from flwr.clientapp import ClientApp
 from data_contracts.manifest import SiteManifest
 from federation.messages import decode_query, encode_answer
 from federation.plan import RunPlan
-from federation.site import answer, noise_source, reasons_kept_at_site
+from federation.site import SitePolicyError, answer, noise_source, reasons_kept_at_site
 
 app = ClientApp()
 
@@ -17,8 +17,12 @@ app = ClientApp()
 def hello(message: Message, context: Context) -> Message:
     """Say who the site is, or refuse the plan, before any data are read."""
     manifest = SiteManifest.load(_manifest_file(context))
-    noise_source(manifest, _plan(context))
-    record = ConfigRecord({"site": manifest.name, "role": manifest.role})
+    refusal = ""
+    try:
+        noise_source(manifest, _plan(context))
+    except SitePolicyError as error:
+        refusal = str(error)
+    record = ConfigRecord({"site": manifest.name, "role": manifest.role, "refusal": refusal})
     return Message(RecordDict({"config": record}), reply_to=message)
 
 

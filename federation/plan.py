@@ -4,6 +4,7 @@ The plan is public, fixed for the whole run, and the same text at the coordinato
 What each release costs follows from it and from nothing else.
 """
 
+import hashlib
 import json
 import math
 from collections.abc import Mapping
@@ -112,6 +113,11 @@ class RunPlan:
     def multiplicity(self) -> int:
         """Sites of this run at which a patient may stand."""
         return min(self.privacy.multiplicity, len(self.sites))
+
+    @property
+    def digest(self) -> str:
+        """BLAKE2b of the plan's text, 16 hexadecimal digits."""
+        return hashlib.blake2b(self.to_json().encode(), digest_size=8).hexdigest()
 
     def to_json(self) -> str:
         """The plan as canonical text."""

@@ -15,17 +15,17 @@ from data_contracts.manifest import SiteManifest
 from data_contracts.split import held_out
 from federation.messages import MAX_VALUES, Answer, MessageError
 from federation.plan import RunPlan
+from models.accounting import gdp_mu
 from models.mechanisms import NoiseSource, SeededNoise, SystemNoise, release
 from models.patients import PatientRows, group_by_patient
 from models.queries import Query
 from models.tasks.task import assemble
 
-MIN_PATIENTS = 20
-"""A site with fewer training patients does not take part: its noise would drown what it adds."""
-
-
 logger = logging.getLogger("groundtruth.site")
 """The site's own log."""
+
+
+_POLICY_DELTA = 1e-5
 
 
 class SitePolicyError(GroundTruthError):
@@ -34,10 +34,6 @@ class SitePolicyError(GroundTruthError):
 
 class SiteError(GroundTruthError):
     """A site could not answer, for a reason that it keeps to itself."""
-
-
-class TooFewPatientsError(GroundTruthError):
-    """A site has too few patients to take part."""
 
 
 def training_rows(manifest_file: Path, plan: RunPlan) -> PatientRows:
@@ -75,11 +71,6 @@ def _training_rows(
         train.row_tokens,
         max_records=plan.privacy.max_records_per_patient,
     )
-    if grouped.n_patients < MIN_PATIENTS:
-        raise TooFewPatientsError(
-            f"site {manifest.name} has fewer than {MIN_PATIENTS} patients to train task "
-            f"{plan.task} on; leave it out of the run, or merge it with another site"
-        )
     return grouped
 
 
@@ -114,14 +105,15 @@ def answer(manifest_file: Path, plan: RunPlan, query: Query, round_number: int) 
     mu = plan.mu_of(query.step)
     if mu is None:
         return Answer(manifest.name, exact, 0.0)
-    stream = f"{plan.task}/{query.step}/{round_number}"
+    # The plan is part of the name: runs that differ in anything draw different noise.
+    stream = f"{plan.digest}/{query.step}/{round_number}"
     noisy = release(exact, sensitivity=query.sensitivity, mu=mu, noise=noise, stream=stream)
     return Answer(manifest.name, noisy, query.sensitivity / mu)
 
 
 @contextmanager
 def reasons_kept_at_site(manifest: SiteManifest) -> Iterator[None]:
-    """Let a failure over private data leave the site by its kind alone; the reason goes to its log.
+    """Let no more of a failure over private data leave the site than that it failed.
 
     Counts of bad rows and the like are exact figures that nobody accounted for.
 
@@ -138,8 +130,7 @@ def reasons_kept_at_site(manifest: SiteManifest) -> Iterator[None]:
             raise
         logger.error("%s: %s", type(error).__name__, error)
         raise SiteError(
-            f"site {manifest.name} could not answer ({type(error).__name__}); the reason is in its "
-            "own log"
+            f"site {manifest.name} could not answer; the reason is in its own log"
         ) from None
 
 
@@ -176,10 +167,17 @@ def noise_source(manifest: SiteManifest, plan: RunPlan) -> NoiseSource:
             f"site {manifest.name} ({manifest.role}) is not asked to train by the plan: task "
             f"{plan.task} is trained by {plan.the_task.train_at}s, here {', '.join(plan.sites)}"
         )
-    if manifest.origin == "private" and plan.mu is None:
+    mu = plan.mu
+    if manifest.origin == "private" and mu is None:
         raise SitePolicyError(
             f"site {manifest.name} refuses to train without privacy: its data are private. "
             "Set privacy.epsilon in the run's settings"
+        )
+    if manifest.origin == "private" and (mu or 0.0) > gdp_mu(manifest.max_epsilon, _POLICY_DELTA):
+        raise SitePolicyError(
+            f"site {manifest.name} refuses epsilon = {plan.privacy.epsilon:g} at delta = "
+            f"{plan.privacy.delta:g}: its site.toml allows max_epsilon = {manifest.max_epsilon:g} "
+            f"at delta = {_POLICY_DELTA:g} for one run"
         )
     if manifest.origin == "private" and plan.noise_seed is not None:
         raise SitePolicyError(

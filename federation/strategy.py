@@ -18,6 +18,9 @@ from models.additive import AdditiveModel
 from models.additive_training import NoisySum, drive, train
 from models.queries import Query
 
+MAX_PATIENTS = 100_000_000
+"""More patients than any site has; a larger sum is garbage."""
+
 logger = logging.getLogger("groundtruth.rounds")
 """One line after every round."""
 
@@ -146,9 +149,12 @@ def _find_sites(grid: Grid, plan: RunPlan, timeout: float) -> dict[str, int]:
     found: dict[str, int] = {}
     for node, reply in replies.items():
         record = reply.content.get("config")
-        site = record.get("site") if isinstance(record, ConfigRecord) else None
+        said = dict(record) if isinstance(record, ConfigRecord) else {}
+        site = said.get("site")
         if not isinstance(site, str):
             raise SiteFailureError(f"node {node} does not say which site it is")
+        if site in plan.sites and (refusal := str(said.get("refusal", ""))):
+            raise SiteFailureError(refusal)
         if site in found:
             raise SiteFailureError(f"two nodes call themselves {site}; every site has one name")
         found[site] = node
@@ -222,6 +228,10 @@ def _add(answers: Sequence[Answer], plan: RunPlan, query: Query) -> NoisySum:
                 f"site {answer.site} says its noise has standard deviation {answer.noise_std:g}; "
                 f"the plan asks for {expected:g}"
             )
+        # What more patients than any site has could add up to, and all but impossible noise.
+        limit = query.sensitivity * MAX_PATIENTS + 12 * expected
+        if np.abs(answer.values).max(initial=0.0) > limit:
+            raise SiteFailureError(f"site {answer.site} answered out of range")
     total = np.zeros_like(answers[0].values)
     for answer in answers:
         total += answer.values

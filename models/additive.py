@@ -21,7 +21,9 @@ class Shape:
 
     Attributes:
         log_odds: Contribution of each code, shape (n_codes,), the last code being "missing".
-        std: Standard error of each contribution, noise and sampling together, shape (n_codes,).
+        std: Standard error of each contribution, noise and sampling together, shape (n_codes,). It
+            knows nothing of the bias of clipping, which grows where patients have several alike
+            records.
         frequency: Noisy share of each code, shape (n_codes,).
     """
 

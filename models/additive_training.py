@@ -148,7 +148,8 @@ def train(
         clip=math.sqrt(max_records),
     )
     line = recalibrate(scores.values, scores.noise_std, _SCORE_LIMIT, base_rate)
-    variance = descent.noise_variance(line.curvature) + 1.0 / (line.curvature * n_records)
+    # Sampling error by patient: a patient's records may all be alike.
+    variance = descent.noise_variance(line.curvature) + 1.0 / (line.curvature * n_patients)
     covariance = line.slope**2 * variance * (whitening @ whitening.T)
     return AdditiveModel(
         features=tuple(features),

@@ -5,6 +5,9 @@ from numpy.typing import NDArray
 
 Vector = NDArray[np.float64]
 
+LEAST_BOUND = 1e-6
+"""Smallest clipping bound. Far below it squares underflow, and a norm of zero clips nothing."""
+
 
 def clipped_patient_sum(
     rows: Vector, factors: Vector, starts: NDArray[np.intp], bound: float
@@ -30,7 +33,7 @@ def clipped_patient_sum(
     Source: clipping as in Abadi et al., "Deep Learning with Differential Privacy" (CCS 2016),
     Algorithm 1, with the patient in the place of the example.
     """
-    if not 0 < bound < np.inf:
+    if not LEAST_BOUND <= bound < np.inf:
         raise ValueError(f"the clipping bound must be positive and finite, not {bound}")
     if starts.size == 0:
         return np.zeros(rows.shape[1])
@@ -46,7 +49,11 @@ def clipped_patient_sum(
     if not np.isfinite(norms).all():
         raise ValueError("a patient's contribution is not finite: nothing is released")
     scale = bound / np.maximum(norms, bound)
-    return np.asarray((factors * np.repeat(scale, counts)) @ rows)
+    # A patient's sum is made and clipped before it meets another's: huge records that cancel would
+    # swallow other patients' values in a common sum.
+    one = starts[~several]
+    total = (factors[one] * scale[~several]) @ rows[one]
+    return np.asarray(total + scale[several] @ sums if several.any() else total)
 
 
 def clipped_patient_counts(
@@ -67,7 +74,7 @@ def clipped_patient_counts(
         Adding or removing one patient with any number of records changes the result by at most
         `bound` in L2.
     """
-    if not bound > 0:
+    if not bound >= LEAST_BOUND:
         raise ValueError(f"the clipping bound must be positive, not {bound}")
     occupied, counts = np.unique(patient_of_row * n_cells + cells, return_counts=True)
     patient, cell = np.divmod(occupied, n_cells)

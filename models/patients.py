@@ -4,6 +4,7 @@ A patient counts once, however many records it has: at most `max_records` of the
 with weight 1/m, and together they are clipped as one vector.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -42,6 +43,23 @@ class PatientRows:
     def n_rows(self) -> int:
         """Number of rows."""
         return int(self.labels.size)
+
+    def blocks(self, rows: int = 50_000) -> Iterator["PatientRows"]:
+        """The same rows in blocks of about `rows`, cut between patients, so memory stays small."""
+        cuts = [0, *np.searchsorted(self.starts, np.arange(rows, self.n_rows, rows)).tolist()]
+        ends = [*cuts[1:], self.n_patients]
+        for first, last in zip(cuts, ends, strict=True):
+            if first == last:
+                continue
+            begin = int(self.starts[first])
+            end = int(self.starts[last]) if last < self.n_patients else self.n_rows
+            yield PatientRows(
+                self.codes[begin:end],
+                self.labels[begin:end],
+                self.starts[first:last] - begin,
+                self.weights[begin:end],
+                self.max_records,
+            )
 
     @property
     def patient_of_row(self) -> NDArray[np.intp]:

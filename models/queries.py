@@ -12,7 +12,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from models.clipping import clipped_patient_counts, clipped_patient_sum
+from models.clipping import LEAST_BOUND, clipped_patient_counts, clipped_patient_sum
 from models.patients import PatientRows
 
 Vector = NDArray[np.float64]
@@ -90,7 +90,7 @@ class GramQuery:
     step = "gram"
 
     def __post_init__(self) -> None:
-        if not self.row_bound > 0:
+        if not self.row_bound >= LEAST_BOUND:
             raise ValueError(f"the bound on rows must be positive, not {self.row_bound}")
 
     @property
@@ -108,12 +108,15 @@ class GramQuery:
 
         The factor makes the vector's L2 norm the matrix's Frobenius norm.
         """
-        design = design_matrix(self.tables, self.table_shapes, rows)
-        norms = np.sqrt(np.einsum("ij,ij->i", design, design))
-        scale = 1.0 / np.maximum(norms / self.row_bound, 1.0)
-        design *= (scale * np.sqrt(rows.weights))[:, None]
-        gram = design.T @ design
-        upper = np.triu_indices(gram.shape[0])
+        d = int(self.table_shapes[:, 1].sum())
+        gram = np.zeros((d, d))
+        for block in rows.blocks():
+            design = design_matrix(self.tables, self.table_shapes, block)
+            norms = np.sqrt(np.einsum("ij,ij->i", design, design))
+            scale = 1.0 / np.maximum(norms / self.row_bound, 1.0)
+            design *= (scale * np.sqrt(block.weights))[:, None]
+            gram += design.T @ design
+        upper = np.triu_indices(d)
         factors = np.where(upper[0] == upper[1], 1.0, math.sqrt(2.0))
         return np.asarray(gram[upper] * factors)
 
@@ -150,12 +153,17 @@ class GradientQuery:
 
     def answer(self, rows: PatientRows) -> Vector:
         """Sum over patients of their clipped gradient, shape (n_columns + 1,)."""
-        whitened = design_matrix(self.tables, self.table_shapes, rows) @ self.whitening
-        design = np.hstack([np.ones((rows.n_rows, 1)), whitened])
-        residuals = sigmoid(design @ self.coefficients) - rows.labels
-        if math.isinf(self.clip):
-            return np.asarray(residuals @ design)
-        return clipped_patient_sum(design, residuals, rows.starts, self.clip)
+        total = np.zeros(self.coefficients.size)
+        for block in rows.blocks():
+            whitened = design_matrix(self.tables, self.table_shapes, block) @ self.whitening
+            design = np.hstack([np.ones((block.n_rows, 1)), whitened])
+            residuals = sigmoid(design @ self.coefficients) - block.labels
+            total += (
+                residuals @ design
+                if math.isinf(self.clip)
+                else clipped_patient_sum(design, residuals, block.starts, self.clip)
+            )
+        return total
 
 
 @dataclass(frozen=True, slots=True)

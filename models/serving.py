@@ -10,6 +10,7 @@ import polars as pl
 
 from data_contracts.features import Feature, Grid, LevelGrid, NumberGrid, grid_of
 from models.additive import AdditiveModel
+from models.queries import sigmoid
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,17 +42,19 @@ class ServedModel:
             contributions and the intercept add up to the log-odds.
 
         Raises:
-            ValueError: A feature's column is missing.
+            ValueError: A feature's column is missing or Boolean.
         """
         if missing := [name for name in self.grids if name not in values.columns]:
             raise ValueError(f"columns missing: {', '.join(missing)}")
+        if flags := [name for name in self.grids if values.schema[name] == pl.Boolean]:
+            raise ValueError(f'write flags as "yes" and "no", not as Booleans: {", ".join(flags)}')
         codes = values.select(
             grid.encode(pl.col(name)).alias(name) for name, grid in self.grids.items()
         ).to_numpy()
         contributions = self.model.contributions(codes)
         log_odds = contributions.sum(axis=1) + self.model.intercept
         columns = {
-            "probability": 1.0 / (1.0 + np.exp(-log_odds)),
+            "probability": sigmoid(log_odds),
             "log_odds": log_odds,
             "intercept": np.full(log_odds.size, self.model.intercept),
         }

@@ -1,6 +1,7 @@
 """What one patient can change: clipping, and the sensitivity that every query declares."""
 
 import math
+from collections.abc import Callable
 
 import numpy as np
 import polars as pl
@@ -235,3 +236,42 @@ def test_clipped_counts_are_those_of_a_loop_over_patients(
         np.array(cells, dtype=np.intp), np.array(patients, dtype=np.intp), n_cells=6, bound=bound
     )
     assert fast == pytest.approx(expected, rel=1e-12)
+
+
+# --- queries made to hide a patient from the clip ----------------------------------------------
+
+
+def test_a_bound_so_small_that_squares_underflow_is_refused() -> None:
+    # Records of 1e-170 that cancel in one column had a norm of zero and were never clipped.
+    rows = np.array([[1.0, 1e-170], [1.0, 1e-170]])
+    for bound in (1e-200, 5e-324, 1e-7):
+        with pytest.raises(ValueError, match="bound"):
+            clipped_patient_sum(rows, np.array([0.5, -0.5]), np.array([0]), bound)
+    with pytest.raises(ValueError, match="bound"):
+        GramQuery(np.ones(2), np.array([[2, 1]]), 1e-200)
+
+
+@pytest.mark.parametrize("position", range(3))
+def test_huge_records_that_cancel_do_not_swallow_other_patients(position: int) -> None:
+    huge = [np.array([[5e17, 0.0], [5e17, 0.0]]), np.array([0.5, -0.5])]
+    others = [np.array([[1.0, 0.0]]), np.array([1.0])]
+    parts = [others, others]
+    parts.insert(position, huge)
+    rows = np.vstack([part[0] for part in parts])
+    factors = np.concatenate([part[1] for part in parts])
+    starts = np.cumsum([0, *(len(part[1]) for part in parts)])[:-1]
+    total = clipped_patient_sum(rows, factors, starts, 1e-3)
+    assert np.abs(total - [2e-3, 0.0]).max() <= 1e-3 * (1 + 1e-9)
+
+
+def test_blocks_add_up_to_the_whole(rows_of: Callable[..., PatientRows]) -> None:
+    rng = np.random.default_rng(4)
+    patients = np.sort(rng.integers(0, 400, 1000))
+    codes, labels = rng.integers(0, 3, (1000, 2)), rng.integers(0, 2, 1000) * 1.0
+    rows = rows_of(codes, labels, patients, max_records=20)
+    blocks = list(rows.blocks(90))
+    assert len(blocks) > 8
+    assert sum(block.n_patients for block in blocks) == rows.n_patients
+    assert np.array_equal(np.concatenate([block.codes for block in blocks]), rows.codes)
+    assert np.array_equal(np.concatenate([block.weights for block in blocks]), rows.weights)
+    assert all(block.starts[0] == 0 for block in blocks)

@@ -159,8 +159,11 @@ def test_all_releases_of_a_plan_compose_to_its_budget(epsilon: float, rounds: in
 def test_a_patient_at_several_sites_is_promised_less() -> None:
     single = plan(privacy={"epsilon": 3, "multiplicity": 1})
     assert single.epsilon_at_multiplicity() == pytest.approx(3.0, rel=1e-9)
-    several = plan(privacy={"epsilon": 3, "multiplicity": 3}).epsilon_at_multiplicity()
-    assert several == pytest.approx(gdp_epsilon(gdp_mu(3.0, 1e-5) * math.sqrt(3), 1e-5))
+    several = plan(privacy={"epsilon": 3, "multiplicity": 3})
+    at_most = min(3, len(several.sites))  # nobody stands at more sites than train
+    assert several.epsilon_at_multiplicity() == pytest.approx(
+        gdp_epsilon(gdp_mu(3.0, 1e-5) * math.sqrt(at_most), 1e-5)
+    )
 
 
 def test_without_privacy_there_is_no_mu_to_name() -> None:

@@ -19,12 +19,12 @@ from federation.settings import PrivacySettings
 from federation.site import (
     SiteError,
     SitePolicyError,
-    TooFewPatientsError,
     answer,
     training_rows,
 )
 from models.mechanisms import SeededNoise, SystemNoise
 from models.queries import GradientQuery, GramQuery, HistogramQuery, Query, ScoreQuery
+from models.tasks.task import TaskDataError
 
 PlanMaker = Callable[..., RunPlan]
 WITHOUT = PrivacySettings(epsilon=None)
@@ -123,13 +123,13 @@ def test_reasons_that_depend_on_private_rows_stay_at_the_site(
 ) -> None:
     private, public = SiteManifest.load(private_file), SiteManifest.load(manifest_file)
     with pytest.raises(SiteError) as told, site.reasons_kept_at_site(private):
-        raise TooFewPatientsError("17 of 300 rows are wrong")
-    assert "TooFewPatientsError" in str(told.value)
+        raise TaskDataError("17 of 300 rows are wrong")
     assert "17" not in str(told.value)
+    assert "TaskData" not in str(told.value)
     assert told.value.__cause__ is None
     assert "17 of 300 rows are wrong" in caplog.text
-    with pytest.raises(TooFewPatientsError, match="17"), site.reasons_kept_at_site(public):
-        raise TooFewPatientsError("17 of 300 rows are wrong")
+    with pytest.raises(TaskDataError, match="17"), site.reasons_kept_at_site(public):
+        raise TaskDataError("17 of 300 rows are wrong")
     with pytest.raises(SitePolicyError, match="plan"), site.reasons_kept_at_site(private):
         raise SitePolicyError("the plan asks for no privacy")
 
@@ -158,7 +158,8 @@ def test_an_answer_is_the_exact_sum_and_noise_as_the_plan_prices_it(
     exact = query.answer(training_rows(manifest_file, plan))
     given = answer(manifest_file, plan, query, 1)
     std = query.sensitivity / (plan.mu_of("histogram") or 0.0)
-    drawn = SeededNoise(9, given.site).standard_normal(exact.size, stream="approved/histogram/1")
+    stream = f"{plan.digest}/histogram/1"
+    drawn = SeededNoise(9, given.site).standard_normal(exact.size, stream=stream)
     assert given.noise_std == std
     assert given.values == pytest.approx(exact + std * drawn, rel=1e-12)
 
@@ -249,14 +250,35 @@ def test_a_query_that_does_not_fit_the_plan_is_refused_before_a_row_is_read(
         answer(manifest_file, plan, query, 1)
 
 
-# --- too few -----------------------------------------------------------------------------------
+# --- how many patients a site has does not show ------------------------------------------------
 
 
-def test_a_site_with_too_few_patients_does_not_take_part(
-    make_plan: PlanMaker, provider_folders: list[Path], tmp_path: Path
+@pytest.mark.parametrize("share", [0.99, 1 - 1e-9])
+def test_a_site_with_few_patients_or_none_answers_like_any_other(
+    make_plan: PlanMaker, private_file: Path, share: float
 ) -> None:
-    folder = tmp_path / "site"
-    shutil.copytree(provider_folders[0], folder)
-    plan = make_plan(test_share=0.99)
-    with pytest.raises(TooFewPatientsError, match="fewer than 20 patients"):
-        answer(folder / "site.toml", plan, HistogramQuery(sizes(plan)), 1)
+    # A refusal would tell whether a patient is among the few that a coordinator singled out.
+    plan = make_plan(test_share=share, noise_seed=None)
+    released = answer(private_file, plan, HistogramQuery(sizes(plan)), 1)
+    assert released.values.size == sizes(plan).sum() + 3
+    assert np.isfinite(released.values).all()
+
+
+# --- the site's own cap ------------------------------------------------------------------------
+
+
+def test_private_data_have_a_cap_on_epsilon_that_the_site_owns(
+    make_plan: PlanMaker, private_file: Path
+) -> None:
+    greedy = make_plan(privacy=PrivacySettings(epsilon=1e9), noise_seed=None)
+    query = HistogramQuery(sizes(greedy))
+    with pytest.raises(SitePolicyError, match="allows max_epsilon = 3"):
+        answer(private_file, greedy, query, 1)
+    by_delta = make_plan(privacy=PrivacySettings(epsilon=3.0, delta=1e-3), noise_seed=None)
+    with pytest.raises(SitePolicyError, match="max_epsilon"):
+        answer(private_file, by_delta, query, 1)
+    text = private_file.read_text(encoding="utf-8")
+    raised = text.replace("[site]\n", "[site]\nmax_epsilon = 8.0\n")
+    private_file.write_text(raised, encoding="utf-8")
+    more = make_plan(privacy=PrivacySettings(epsilon=8.0), noise_seed=None)
+    assert answer(private_file, more, query, 1).noise_std > 0

@@ -123,7 +123,12 @@ def _requests(tables: Tables, label: pl.DataFrame) -> pl.DataFrame:
     return (
         tables["pa_request"]
         .filter(pl.col("patient_token").is_not_null())
-        .join(label, on="request_token", how="inner", maintain_order="left")
+        .join(
+            label,
+            on=[key for key in ("patient_token", "request_token") if key in label.columns],
+            how="inner",
+            maintain_order="left",
+        )
         .join(
             tables["clinical_outcome"],
             on=["patient_token", "request_token"],
@@ -131,7 +136,9 @@ def _requests(tables: Tables, label: pl.DataFrame) -> pl.DataFrame:
             maintain_order="left",
         )
         .with_columns(
-            row_token=pl.concat_str("request_token", pl.col("item_sequence").cast(pl.String))
+            row_token=pl.concat_str(
+                "request_token", pl.col("item_sequence").cast(pl.String), separator="/"
+            )
         )
     )
 
@@ -163,6 +170,7 @@ def _approved(tables: Tables) -> pl.DataFrame:
 
 def _ed_visit_90d(tables: Tables) -> pl.DataFrame:
     label = tables["clinical_outcome"].select(
+        "patient_token",
         "request_token",
         label=pl.when(pl.col("followup_days_observed") >= 90).then(pl.col("ed_visit_90d")),
     )

@@ -97,7 +97,7 @@ def assemble(task: Task, tables: Tables, features: Sequence[Feature], *, site: s
         site: Name of the site, for the message.
 
     Raises:
-        TaskDataError: The site lacks a table, or has no row with a label.
+        TaskDataError: The site lacks a table.
     """
     missing = [name for name in task.tables if name not in tables]
     if missing:
@@ -106,11 +106,6 @@ def assemble(task: Task, tables: Tables, features: Sequence[Feature], *, site: s
             f"{', '.join(missing)}; name them under [tables] in site.toml"
         )
     rows = task.rows(tables).filter(pl.col("label").is_not_null())
-    if rows.is_empty():
-        raise TaskDataError(
-            f"site {site}: no row has a label for task {task.name} (all are censored, outside the "
-            "population, or the tables do not join on their tokens)"
-        )
     return TaskRows(
         patient_tokens=rows["patient_token"],
         row_tokens=rows["row_token"],
