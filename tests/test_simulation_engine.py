@@ -38,7 +38,7 @@ CHECKOUT = Path(__file__).parents[1]
 @pytest.fixture
 def network(tmp_path: Path) -> Path:
     folder = tmp_path / "network"
-    generate(folder, preset="seed_manual", n_requests=3000, n_payers=2, n_providers=3, seed=1)
+    generate(folder, preset="seed_manual", n_requests=3000, n_payers=3, n_providers=2, seed=1)
     return folder
 
 
@@ -50,7 +50,7 @@ def plan(network: Path) -> RunPlan:
         task="approved",
         payers=payers,
         providers=tuple(name for name in names if name not in payers),
-        sites=payers,
+        sites=tuple(name for name in names if name not in payers),
         privacy=PrivacySettings(),
         additive=AdditiveSettings(),
         split_key="test",
