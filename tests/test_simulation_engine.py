@@ -198,7 +198,7 @@ def test_a_site_with_a_broken_table_fails_the_run_with_its_reason(
         part.write_bytes(b"this is not Parquet")
     result = tmp_path / "result.json"
     result.write_text("an older run's")
-    with pytest.raises(SiteFailureError, match=rf"{plan.sites[1]}.*cannot be read as Parquet"):
+    with pytest.raises(SiteFailureError, match=rf"{plan.sites[1]}.*cannot be read as .parquet"):
         run_on_simulation(plan, network / "sites", result, timeout=300, log=tmp_path / "log")
 
 
