@@ -13,7 +13,6 @@ import polars as pl
 from numpy.typing import NDArray
 
 from data_contracts.features import Feature, Grid, NumberGrid, grid_of
-from data_contracts.split import held_out
 from experiments.baselines import OneLabelError, fit_additive, fit_boosting, fit_logistic
 from experiments.config import ExperimentConfig
 from experiments.evaluation import auroc, metrics, reliability
@@ -188,16 +187,9 @@ def run_task(
 
 def _hold(site: Site, plan: RunPlan, features: Sequence[Feature]) -> Held:
     rows = assemble(plan.the_task, site.tables, features, site=site.manifest.name)
-    test = held_out(rows.patient_tokens, key=plan.split_key, share=plan.test_share)
-    train = rows.where(~test)
-    grouped = group_by_patient(
-        train.codes,
-        train.labels,
-        train.patient_tokens,
-        train.row_tokens,
-        max_records=plan.privacy.max_records_per_patient,
-    )
-    return Held(site.manifest.name, site.manifest.role, train, rows.where(test), grouped)
+    train, test = rows.split(key=plan.split_key, test_share=plan.test_share)
+    grouped = train.by_patient(max_records=plan.privacy.max_records_per_patient)
+    return Held(site.manifest.name, site.manifest.role, train, test, grouped)
 
 
 def _require_patients(plan: RunPlan, trainers: Sequence[Held]) -> None:

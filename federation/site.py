@@ -12,12 +12,11 @@ from data_contracts.errors import GroundTruthError
 from data_contracts.features import grid_of
 from data_contracts.intake import read_tables
 from data_contracts.manifest import SiteManifest
-from data_contracts.split import held_out
 from federation.messages import MAX_VALUES, Answer, MessageError
 from federation.plan import RunPlan
 from models.accounting import gdp_mu
 from models.mechanisms import NoiseSource, SeededNoise, SystemNoise, release
-from models.patients import PatientRows, group_by_patient
+from models.patients import PatientRows
 from models.queries import Query
 from models.tasks.task import assemble
 
@@ -62,16 +61,8 @@ def _training_rows(
     tables = read_tables(manifest, only=plan.the_task.tables)
     valid = {name: table.rows for name, table in tables.items()}
     rows = assemble(plan.the_task, valid, plan.features(), site=manifest.name)
-    test = held_out(rows.patient_tokens, key=plan.split_key, share=plan.test_share)
-    train = rows.where(~test)
-    grouped = group_by_patient(
-        train.codes,
-        train.labels,
-        train.patient_tokens,
-        train.row_tokens,
-        max_records=plan.privacy.max_records_per_patient,
-    )
-    return grouped
+    train, _ = rows.split(key=plan.split_key, test_share=plan.test_share)
+    return train.by_patient(max_records=plan.privacy.max_records_per_patient)
 
 
 def answer(manifest_file: Path, plan: RunPlan, query: Query, round_number: int) -> Answer:

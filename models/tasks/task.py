@@ -10,6 +10,8 @@ from numpy.typing import NDArray
 from data_contracts.errors import GroundTruthError
 from data_contracts.features import Codes, Feature, encode, resolve
 from data_contracts.fields import Available, Role
+from data_contracts.split import held_out
+from models.patients import PatientRows, group_by_patient
 
 Tables = Mapping[str, pl.DataFrame]
 Roster = Mapping[str, Sequence[str]]
@@ -75,6 +77,17 @@ class TaskRows:
 
     def __len__(self) -> int:
         return int(self.labels.size)
+
+    def split(self, *, key: str, test_share: float) -> tuple["TaskRows", "TaskRows"]:
+        """Rows of training patients and of held-out ones; see `data_contracts.split`."""
+        test = held_out(self.patient_tokens, key=key, share=test_share)
+        return self.where(~test), self.where(test)
+
+    def by_patient(self, *, max_records: int) -> PatientRows:
+        """The rows grouped by patient, at most `max_records` of each."""
+        return group_by_patient(
+            self.codes, self.labels, self.patient_tokens, self.row_tokens, max_records=max_records
+        )
 
     def where(self, chosen: NDArray[np.bool_]) -> "TaskRows":
         """The chosen rows."""
