@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
 
 class Reporter:
@@ -27,26 +27,27 @@ class Reporter:
         """A counted piece of work; its bar stays on the screen when it is done."""
         if not self._console.is_terminal:
             self.say(f"{title} ...")
-            yield Steps(None, None)
+            yield Steps()
             return
         columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
         with Progress(*columns, console=self._console) as progress:
-            yield Steps(progress, progress.add_task(title, total=total))
+            yield Steps((progress, progress.add_task(title, total=total)))
 
 
 class Steps:
     """A bar that moves; nothing where there is no terminal."""
 
-    def __init__(self, progress: Progress | None, task: object) -> None:
-        self._progress = progress
-        self._task = task
+    def __init__(self, bar: tuple[Progress, TaskID] | None = None) -> None:
+        self._bar = bar
 
     def advance(self, by: int = 1) -> None:
         """Move on."""
-        if self._progress is not None:
-            self._progress.advance(self._task, by)  # type: ignore[arg-type] # the id add_task gave
+        if self._bar is not None:
+            progress, task = self._bar
+            progress.advance(task, by)
 
     def reach(self, done: int) -> None:
         """Move to an absolute count."""
-        if self._progress is not None:
-            self._progress.update(self._task, completed=done)  # type: ignore[arg-type] # as above
+        if self._bar is not None:
+            progress, task = self._bar
+            progress.update(task, completed=done)

@@ -49,7 +49,7 @@ def encode_query(query: Query, round_number: int) -> RecordDict:
     """A query of one round as Flower records."""
     arrays: dict[str, Array] = {}
     config: dict[str, Any] = {"query": type(query).__name__, "round": round_number}
-    for item in dataclasses.fields(query):  # type: ignore[arg-type]
+    for item in dataclasses.fields(query):  # type: ignore[arg-type] # every query is one
         value = getattr(query, item.name)
         if isinstance(value, np.ndarray):
             arrays[item.name] = Array(np.ascontiguousarray(value))

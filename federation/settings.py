@@ -76,7 +76,7 @@ def parse(cls: type[T], raw: Mapping[str, Any], where: str) -> T:
     if not isinstance(raw, Mapping):
         raise ConfigError(f"{where} must be a table of keys and values")
     hints = typing.get_type_hints(cls)
-    known = {item.name: item for item in fields(cls)}  # type: ignore[arg-type]
+    known = {item.name: item for item in fields(cls)}  # type: ignore[arg-type] # see Args
     for key in raw:
         if key not in known:
             near = difflib.get_close_matches(key, known, n=1)

@@ -32,7 +32,8 @@ def model(task: Record, name: str) -> Record | None:
     """The ladder's entry for a model, where it has an AUROC."""
     for entry in task["ladder"]:
         if entry["model"] == name and known(entry["auroc"]):
-            return entry  # type: ignore[no-any-return]
+            found: Record = entry
+            return found
     return None
 
 
