@@ -1,8 +1,10 @@
-"""Gaussian differential privacy: one number, mu, adds up exactly over full-batch releases.
+"""Accounting: what releases cost a patient together.
 
-A Gaussian mechanism with L2 sensitivity C and noise standard deviation s is (C/s)-GDP. Adaptive
-composition of mu_1, ..., mu_k is exactly sqrt(mu_1^2 + ... + mu_k^2)-GDP; no sampling assumption
-enters.
+Gaussian differential privacy for full-batch releases: one number, mu, adds up exactly. A Gaussian
+mechanism with L2 sensitivity C and noise standard deviation s is (C/s)-GDP. Adaptive composition
+of mu_1, ..., mu_k is exactly sqrt(mu_1^2 + ... + mu_k^2)-GDP; no sampling assumption enters.
+
+Releases over Poisson-sampled patients have no such number; their Renyi divergences add up.
 
 Source: Dong, Roth, Su, "Gaussian Differential Privacy", JRSS-B 84 (2022): Theorem 2.7
 (mechanism), Corollary 2.13 (conversion to epsilon and delta), Corollary 3.3 (composition).
@@ -10,6 +12,11 @@ Source: Dong, Roth, Su, "Gaussian Differential Privacy", JRSS-B 84 (2022): Theor
 
 import math
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
 
 
 def gdp_delta(mu: float, epsilon: float) -> float:
@@ -58,13 +65,112 @@ def compose(mus: Iterable[float]) -> float:
     return math.sqrt(math.fsum(mu * mu for mu in mus))
 
 
+ORDERS: Final = np.array([*range(2, 65), 80, 96, 128, 192, 256, 512], dtype=np.float64)
+"""Orders at which Renyi divergences are kept."""
+
+
+@dataclass(frozen=True, slots=True)
+class PrivacyCost:
+    """What releases together cost a patient who takes part in all of them.
+
+    Attributes:
+        mu_squared: Squared mu of all full-batch Gaussian releases.
+        renyi: Renyi divergence of all subsampled releases at `ORDERS`; empty where there is none.
+
+    Guarantees:
+        Costs may be added up under full adaptivity: a stop when the sum would pass a bound keeps
+        the bound. For mu: Koskela, Tobaben, Honkela, "Individual Privacy Accounting with Gaussian
+        DP" (ICLR 2023), Theorem 5. For Renyi divergences, where one order within the bound is
+        enough: Lecuyer, "Practical Privacy Filters and Odometers with Renyi DP" (2021), Theorem 1.
+    """
+
+    mu_squared: float = 0.0
+    renyi: tuple[float, ...] = ()
+
+    @classmethod
+    def of(cls, mu: float, *, sample_rate: float = 1.0, rounds: int = 1) -> "PrivacyCost":
+        """Cost of releases that are mu-GDP for a patient who takes part.
+
+        Args:
+            mu: Sensitivity over noise standard deviation.
+            sample_rate: Probability with which each patient takes part, independently (Poisson).
+            rounds: Number of such releases.
+
+        Raises:
+            ValueError: mu lies outside [1e-100, 1e100], the rate outside (0, 1], or rounds are
+                negative.
+        """
+        if not (1e-100 <= mu <= 1e100 and 0 < sample_rate <= 1 and rounds >= 0):
+            raise ValueError(f"no cost for mu {mu}, sample rate {sample_rate}, rounds {rounds}")
+        if rounds == 0:
+            return cls()
+        if sample_rate == 1.0:
+            return cls(mu_squared=rounds * mu * mu)
+        return cls(renyi=tuple((rounds * sampled_gaussian_renyi(mu, sample_rate)).tolist()))
+
+    def __add__(self, other: "PrivacyCost") -> "PrivacyCost":
+        """Both together, for a patient who is in both."""
+        return PrivacyCost(
+            self.mu_squared + other.mu_squared,
+            tuple((self._curve() + other._curve()).tolist()) if self.renyi or other.renyi else (),
+        )
+
+    def __or__(self, other: "PrivacyCost") -> "PrivacyCost":
+        """An upper bound on either, for a patient who is in one of them."""
+        return PrivacyCost(
+            max(self.mu_squared, other.mu_squared),
+            tuple(np.maximum(self._curve(), other._curve()).tolist())
+            if self.renyi or other.renyi
+            else (),
+        )
+
+    def epsilon(self, delta: float) -> float:
+        """Smallest epsilon known such that the releases together are (epsilon, delta)-DP.
+
+        Exact where all releases are full-batch; otherwise by Renyi divergence.
+
+        Source: Canonne, Kamath, Steinke, "The Discrete Gaussian for Differential Privacy"
+        (NeurIPS 2020), Proposition 12, for the conversion of Renyi divergences.
+        """
+        if not self.renyi:
+            return gdp_epsilon(math.sqrt(self.mu_squared), delta)
+        _check_delta(delta)
+        curve = self._curve() + ORDERS * self.mu_squared / 2
+        bounds = curve + np.log1p(-1 / ORDERS) - (math.log(delta) + np.log(ORDERS)) / (ORDERS - 1)
+        return max(float(bounds.min()), 0.0)
+
+    def _curve(self) -> NDArray[np.float64]:
+        return np.asarray(self.renyi) if self.renyi else np.zeros(ORDERS.size)
+
+
+def sampled_gaussian_renyi(mu: float, sample_rate: float) -> NDArray[np.float64]:
+    """Renyi divergence at `ORDERS` of one Gaussian release over Poisson-sampled patients.
+
+    Args:
+        mu: Sensitivity over noise standard deviation.
+        sample_rate: Probability with which each patient takes part, in (0, 1).
+
+    Source: Mironov, Talwar, Zhang, "Renyi Differential Privacy of the Sampled Gaussian Mechanism"
+    (2019), Section 3.3, for integer orders.
+    """
+    log_q, log_rest = math.log(sample_rate), math.log1p(-sample_rate)
+    curve = []
+    for order in ORDERS.astype(int).tolist():
+        # The moment is a binomial mean of exp(exponent). Its terms without the exponentials add up
+        # to 1 and the first two exponents are 0: adding up exp(exponent) - 1 loses no digits.
+        k = np.arange(2, order + 1)
+        log_choose = np.array([math.log(math.comb(order, i)) for i in k.tolist()])
+        exponents = (k * k - k) * (mu * mu / 2)
+        log_excess = exponents + np.log(-np.expm1(-exponents))
+        terms = log_choose + (order - k) * log_rest + k * log_q + log_excess
+        curve.append(float(np.logaddexp(0.0, np.logaddexp.reduce(terms))) / (order - 1))
+    return np.array(curve)
+
+
 def _bracket(reached: Callable[[float], bool], high: float) -> tuple[float, float]:
     """Neighbouring floats between which `reached` turns true on [0, high]."""
     low = 0.0
-    for _ in range(1100):
-        middle = (low + high) / 2
-        if middle in (low, high):
-            break
+    while (middle := (low + high) / 2) not in (low, high):
         if reached(middle):
             high = middle
         else:
