@@ -20,8 +20,9 @@ from data_contracts.fields import Role
 from data_contracts.vocabulary import PSEUDONYM_PATTERN
 
 MANIFEST_NAME = "site.toml"
-_KEYS = ("name", "role", "origin", "on_error", "group", "max_epsilon")
+_KEYS = ("name", "role", "origin", "on_error", "group", "max_epsilon", "budget_epsilon")
 _MAX_EPSILON = 3.0
+_BUDGET_EPSILON = 10.0
 
 Origin = Literal["private", "public", "synthetic"]
 OnError = Literal["fail", "quarantine"]
@@ -45,6 +46,8 @@ class SiteManifest:
         group: Pseudonym of the provider group or payer as it stands in the tables, where the site
             is one ("" where it is not).
         max_epsilon: Largest epsilon (at delta = 1e-5) that one run may ask of private data.
+        budget_epsilon: Largest epsilon (at delta = 1e-5) that all releases about private data
+            together may ever cost a patient; the site's ledger holds it.
     """
 
     name: str
@@ -54,6 +57,7 @@ class SiteManifest:
     on_error: OnError = "fail"
     group: str = ""
     max_epsilon: float = _MAX_EPSILON
+    budget_epsilon: float = _BUDGET_EPSILON
 
     @classmethod
     def load(cls, path: Path) -> "SiteManifest":
@@ -88,7 +92,8 @@ class SiteManifest:
             origin=_choice(site, "origin", get_args(Origin), file, default="private"),
             on_error=_choice(site, "on_error", get_args(OnError), file, default="fail"),
             group=_pseudonym(site, "group", file) if site.get("group", "") != "" else "",
-            max_epsilon=_positive(site, "max_epsilon", file),
+            max_epsilon=_positive(site, "max_epsilon", file, _MAX_EPSILON),
+            budget_epsilon=_positive(site, "budget_epsilon", file, _BUDGET_EPSILON),
         )
 
     def write(self, folder: Path) -> Path:
@@ -101,6 +106,8 @@ class SiteManifest:
             site["on_error"] = self.on_error
         if self.max_epsilon != _MAX_EPSILON:
             site["max_epsilon"] = self.max_epsilon
+        if self.budget_epsilon != _BUDGET_EPSILON:
+            site["budget_epsilon"] = self.budget_epsilon
         tables = {
             name: str(path.relative_to(folder) if path.is_relative_to(folder) else path)
             for name, path in self.tables.items()
@@ -109,8 +116,8 @@ class SiteManifest:
         return file
 
 
-def _positive(site: Mapping[str, object], key: str, file: Path) -> float:
-    value = site.get(key, _MAX_EPSILON)
+def _positive(site: Mapping[str, object], key: str, file: Path, default: float) -> float:
+    value = site.get(key, default)
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < math.inf:
         raise ManifestError(f"{file}: {key} must be a positive number")
     return float(value)

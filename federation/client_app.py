@@ -1,38 +1,45 @@
 """Flower client of a site: wiring only. What may be computed and released stands in `site.py`."""
 
 from pathlib import Path
+from typing import Any
 
 from flwr.app import ConfigRecord, Context, Message, RecordDict
 from flwr.clientapp import ClientApp
 
+from data_contracts.errors import GroundTruthError
 from data_contracts.manifest import SiteManifest
-from federation.messages import decode_query, encode_answer
+from federation.messages import decode_request, encode_answer
 from federation.plan import RunPlan
-from federation.site import SitePolicyError, answer, noise_source, reasons_kept_at_site
+from federation.site import answer, greet, reasons_kept_at_site
 
 app = ClientApp()
 
 
 @app.query()
 def hello(message: Message, context: Context) -> Message:
-    """Say who the site is, or refuse the plan, before any data are read."""
-    manifest = SiteManifest.load(_manifest_file(context))
-    refusal = ""
+    """Say who the site is and which keys it has for the run, or refuse the plan."""
+    file = _manifest_file(context)
+    manifest = SiteManifest.load(file)
+    said: dict[str, Any] = {"site": manifest.name, "role": manifest.role}
+    asked = message.content["config"]
+    run = str(asked["run"]) if isinstance(asked, ConfigRecord) else ""
     try:
-        noise_source(manifest, _plan(context))
-    except SitePolicyError as error:
-        refusal = str(error)
-    record = ConfigRecord({"site": manifest.name, "role": manifest.role, "refusal": refusal})
-    return Message(RecordDict({"config": record}), reply_to=message)
+        with reasons_kept_at_site(manifest):
+            if (offer := greet(file, _plan(context), run)) is not None:
+                said |= {"key": offer.public_key, "signature": offer.signature}
+    except GroundTruthError as error:
+        said["refusal"] = str(error)
+    return Message(RecordDict({"config": ConfigRecord(said)}), reply_to=message)
 
 
 @app.train()
 def train(message: Message, context: Context) -> Message:
     """Answer one query with a noisy sum over the site's patients."""
-    query, round_number = decode_query(message.content)
+    plan = _plan(context)
+    request = decode_request(message.content, plan.digest)
     file = _manifest_file(context)
     with reasons_kept_at_site(SiteManifest.load(file)):
-        reply = answer(file, _plan(context), query, round_number)
+        reply = answer(file, plan, request)
     return Message(encode_answer(reply), reply_to=message)
 
 

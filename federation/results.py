@@ -10,8 +10,10 @@ from dataclasses import asdict
 from pathlib import Path
 
 from data_contracts.errors import GroundTruthError
-from federation.strategy import RoundRecord, SiteFailureError, TrainingResult
+from federation.settings import parse
+from federation.strategy import Dropout, RoundRecord, SiteFailureError, TrainingResult
 from models.additive import AdditiveModel
+from models.evaluation import Evaluation
 
 
 class RunFailedError(GroundTruthError):
@@ -20,8 +22,16 @@ class RunFailedError(GroundTruthError):
 
 def write_result(file: Path, result: TrainingResult) -> None:
     """Write a trained model and its rounds."""
-    rounds = [asdict(record) for record in result.rounds]
-    _write(file, {"ok": True, "model": json.loads(result.model.to_json()), "rounds": rounds})
+    _write(
+        file,
+        {
+            "ok": True,
+            "model": json.loads(result.model.to_json()),
+            "evaluation": asdict(result.evaluation),
+            "rounds": [asdict(record) for record in result.rounds],
+            "dropouts": [asdict(dropout) for dropout in result.dropouts],
+        },
+    )
 
 
 def write_failure(file: Path, error: Exception) -> None:
@@ -52,7 +62,9 @@ def read_result(file: Path) -> TrainingResult:
         raise kind(raw["error"])
     return TrainingResult(
         AdditiveModel.from_json(json.dumps(raw["model"])),
+        parse(Evaluation, raw["evaluation"], "the evaluation"),
         tuple(RoundRecord(**record) for record in raw["rounds"]),
+        tuple(Dropout(**dropout) for dropout in raw["dropouts"]),
     )
 
 

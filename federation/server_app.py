@@ -5,6 +5,7 @@ from pathlib import Path
 from flwr.app import Context
 from flwr.serverapp import Grid, ServerApp
 
+from federation.identity import Registry
 from federation.plan import RunPlan
 from federation.results import write_failure, write_result
 from federation.strategy import run
@@ -18,7 +19,8 @@ def main(grid: Grid, context: Context) -> None:
     file = Path(str(context.run_config["result"]))
     try:
         plan = RunPlan.from_json(str(context.run_config["plan"]))
-        result = run(grid, plan, timeout=float(context.run_config["timeout"]))
+        registry = Registry.load(Path(str(context.run_config["registry"])))
+        result = run(grid, plan, registry=registry, timeout=float(context.run_config["timeout"]))
     except Exception as error:
         write_failure(file, error)
         raise

@@ -17,29 +17,48 @@ class ConfigError(GroundTruthError):
     """A setting is unknown, of the wrong type or out of range."""
 
 
+TRAINING_STEPS = ("histogram", "gram", "gradient", "recalibration")
+RETRY = "retry"
+
+
 @dataclass(frozen=True, slots=True)
 class PrivacySettings:
     """What is promised to every patient. Never share a class with settings of speed.
 
     Attributes:
-        epsilon: Privacy budget of the whole training for a patient at one site; None trains
-            without privacy, which sites with private data refuse.
+        epsilon: Privacy budget of the whole run for a patient at one site, repeated rounds
+            included; None trains without privacy, which sites with private data refuse.
         delta: Probability with which the promise may fail.
         multiplicity: Sites at which a patient may stand, for the joint figure.
         max_records_per_patient: Records of a patient that are used at most.
-        shares: Share of the budget (of mu squared) of each step; they add up to one.
+        max_patients_per_site: More patients than any site has. Sums are bounded by it, so that
+            none can overflow; patients beyond it would be cut off, not exposed.
+        secure_sum: Whether the coordinator sees only the sum over sites. Without, every site adds
+            the full noise by itself.
+        dropouts: Share of the sites that may vanish during a run.
+        colluders: Share of the sites that may tell the coordinator their noise; one at least,
+            because whoever takes part knows its own.
+        retries: Rounds that may be repeated with fresh noise after sites have vanished.
+        shares: Share of the budget (of mu squared) of each step and of all retries together; they
+            add up to one.
     """
 
     epsilon: float | None = 3.0
     delta: float = 1e-5
     multiplicity: int = 3
     max_records_per_patient: int = 4
+    max_patients_per_site: int = 1_000_000
+    secure_sum: bool = True
+    dropouts: float = 0.3
+    colluders: float = 0.1
+    retries: int = 2
     shares: Mapping[str, float] = field(
         default_factory=lambda: {
             "histogram": 0.05,
-            "gram": 0.15,
-            "gradient": 0.74,
+            "gram": 0.14,
+            "gradient": 0.67,
             "recalibration": 0.06,
+            RETRY: 0.08,
         }
     )
 
@@ -55,8 +74,28 @@ class PrivacySettings:
             raise ConfigError(
                 "privacy.multiplicity starts at 1, max_records_per_patient lies in 1 to 1000"
             )
-        if set(self.shares) != {"histogram", "gram", "gradient", "recalibration"}:
-            raise ConfigError(f"privacy.shares must name the four steps, not {sorted(self.shares)}")
+        if not 1 <= self.max_patients_per_site <= 100_000_000:
+            raise ConfigError(
+                "privacy.max_patients_per_site lies in 1 to 100 000 000, not "
+                f"{self.max_patients_per_site}"
+            )
+        if not (0 <= self.dropouts < 1 and 0 <= self.colluders < 1):
+            raise ConfigError(
+                "privacy.dropouts and privacy.colluders are shares of the sites, from 0 to below "
+                f"1, not {self.dropouts} and {self.colluders}"
+            )
+        if self.dropouts + self.colluders >= 1:
+            raise ConfigError(
+                f"privacy.dropouts = {self.dropouts:g} and privacy.colluders = "
+                f"{self.colluders:g} leave no site to add noise; together they must stay below 1"
+            )
+        if not 0 <= self.retries <= 100:
+            raise ConfigError(f"privacy.retries lies in 0 to 100, not {self.retries}")
+        known = {*TRAINING_STEPS, RETRY}
+        if set(self.shares) != known:
+            raise ConfigError(
+                f"privacy.shares must name {', '.join(sorted(known))}, not {sorted(self.shares)}"
+            )
         if min(self.shares.values()) <= 0 or not math.isclose(sum(self.shares.values()), 1.0):
             raise ConfigError("privacy.shares must be positive and add up to 1")
 

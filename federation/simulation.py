@@ -52,6 +52,7 @@ def run_on_simulation(
     sites_folder: Path,
     result: Path,
     *,
+    registry: Path,
     cpus: int = 2,
     timeout: float = 900,
     log: Path,
@@ -62,6 +63,7 @@ def run_on_simulation(
         plan: The run's plan.
         sites_folder: Folder with the folder of every site of the plan.
         result: File for the result, see `read_result`; an older one is removed.
+        registry: File with the public keys of the sites.
         cpus: Sites that compute at the same time, on one core each.
         timeout: Seconds for the whole run.
         log: File for what Flower and Ray say; overwritten.
@@ -80,6 +82,7 @@ def run_on_simulation(
         "plan": plan.to_json(),
         "sites": str(sites_folder.resolve()),
         "result": str(result.resolve()),
+        "registry": str(registry.resolve()),
         "timeout": float(timeout),
     }
     # The prefix is short: sockets of Ray lie deep below this folder, and 107 bytes are their limit.

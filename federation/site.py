@@ -12,10 +12,16 @@ from data_contracts.errors import GroundTruthError
 from data_contracts.features import grid_of
 from data_contracts.intake import read_tables
 from data_contracts.manifest import SiteManifest
-from federation.messages import MAX_VALUES, Answer, MessageError
-from federation.plan import RunPlan
+from federation.identity import IDENTITY_FILE, REGISTRY_FILE, Identity, Registry
+from federation.ledger import Charge, Ledger, Side, ledger_file
+from federation.messages import MAX_VALUES, Answer, MessageError, Request
+from federation.plan import EVALUATION, RunPlan
+from federation.roster import KeyOffer, Roster, SecureSumError
+from federation.run_state import RunState, RunStateError, state_folder
+from federation.secure_sum import Upload, mask
+from federation.settings import RETRY
 from models.accounting import gdp_mu
-from models.mechanisms import NoiseSource, SeededNoise, SystemNoise, release
+from models.mechanisms import NoiseSource, SeededNoise, SystemNoise
 from models.patients import PatientRows
 from models.queries import Query
 from models.tasks.task import assemble
@@ -24,7 +30,8 @@ logger = logging.getLogger("groundtruth.site")
 """The site's own log."""
 
 
-_POLICY_DELTA = 1e-5
+POLICY_DELTA = 1e-5
+"""Delta at which a site's own limits on epsilon are stated."""
 
 
 class SitePolicyError(GroundTruthError):
@@ -35,12 +42,16 @@ class SiteError(GroundTruthError):
     """A site could not answer, for a reason that it keeps to itself."""
 
 
-def training_rows(manifest_file: Path, plan: RunPlan) -> PatientRows:
-    """The rows on which a site trains, read once per process as long as no file changes.
+def site_rows(manifest_file: Path, plan: RunPlan, side: Side) -> PatientRows:
+    """The site's rows on one side of the split, read once per process until a file changes.
+
+    Args:
+        manifest_file: The site's site.toml.
+        plan: The run's plan.
+        side: Training patients, or those held out.
 
     Raises:
-        GroundTruthError: The tables cannot be read, break their contract, or hold too few
-            patients.
+        GroundTruthError: The tables cannot be read or break their contract.
     """
     manifest = SiteManifest.load(manifest_file)
     files = [manifest_file]
@@ -49,57 +60,145 @@ def training_rows(manifest_file: Path, plan: RunPlan) -> PatientRows:
     states = tuple(
         (file.stat().st_mtime_ns, file.stat().st_size) for file in files if file.exists()
     )
-    return _training_rows(manifest_file, plan.to_json(), states)
+    train, held_out = _site_rows(manifest_file, plan.to_json(), states)
+    return train if side == "train" else held_out
 
 
 @lru_cache(maxsize=256)
-def _training_rows(
+def _site_rows(
     manifest_file: Path, plan_json: str, _states: tuple[tuple[int, int], ...]
-) -> PatientRows:
+) -> tuple[PatientRows, PatientRows]:
     plan = RunPlan.from_json(plan_json)
     manifest = SiteManifest.load(manifest_file)
     tables = read_tables(manifest, only=plan.the_task.tables)
     valid = {name: table.rows for name, table in tables.items()}
     rows = assemble(plan.the_task, valid, plan.features(), site=manifest.name)
-    train, _ = rows.split(key=plan.split_key, test_share=plan.test_share)
-    return train.by_patient(max_records=plan.privacy.max_records_per_patient)
+    train, held_out = rows.split(key=plan.split_key, test_share=plan.test_share)
+    most = plan.privacy.max_records_per_patient
+    return train.by_patient(max_records=most), held_out.by_patient(max_records=most)
 
 
-def answer(manifest_file: Path, plan: RunPlan, query: Query, round_number: int) -> Answer:
+def greet(manifest_file: Path, plan: RunPlan, run: str) -> KeyOffer | None:
+    """Whether the site takes part in a run at all, before any data are read.
+
+    Args:
+        manifest_file: The site's site.toml.
+        plan: The run's plan.
+        run: The run's identifier.
+
+    Returns:
+        The site's keys for the run; None where nothing is private.
+
+    Raises:
+        SitePolicyError: The plan asks for what the site's data or its budget do not allow.
+    """
+    manifest = SiteManifest.load(manifest_file)
+    check_policy(manifest, plan)
+    if plan.mu is None:
+        return None
+    folder = state_folder(manifest_file)
+    if not open_ledger(manifest_file, manifest).can_pay(plan.costs()):
+        raise SitePolicyError(
+            f"the privacy budget of site {manifest.name} cannot pay for this run. Nothing was "
+            f"charged. Whoever keeps the budget at {manifest.name} may be asked: "
+            "`groundtruth site budget` shows and changes it there"
+        )
+    identity = Identity.load_or_create(folder / IDENTITY_FILE)
+    return RunState(folder, run).keys().offer(identity, manifest.name, run, plan.digest)
+
+
+def answer(manifest_file: Path, plan: RunPlan, request: Request) -> Answer | Upload:
     """A site's answer to one query: a sum over its patients with the noise that the plan asks.
 
     Args:
         manifest_file: The site's site.toml.
         plan: The run's plan.
-        query: What is asked.
-        round_number: Round of the query's step, from 1.
+        request: What is asked.
+
+    Returns:
+        Noisy words, masked where the plan has secure sums; the plain sum where nothing is private.
+        A request that was answered before gets the same bytes again.
 
     Raises:
-        SitePolicyError: The plan asks for what the site's data do not allow.
+        SitePolicyError: The plan asks for what the site's data or its budget do not allow.
         MessageError: The plan has no such round, or the query does not fit its features.
-        GroundTruthError: See `training_rows`.
+        SecureSumError: The request's sites or keys are not those of the network.
+        LedgerError: The release cannot be charged; then there is none.
+        GroundTruthError: See `site_rows`.
 
     Guarantees:
-        For a patient of this site, the answers to all queries of a plan together are
-        `plan.mu`-GDP (add/remove), hence (epsilon, delta)-DP as `plan.privacy` says: the answer's
-        sensitivity is taken from the query, mu from the plan, and no round exists twice in it.
-        This assumes a coordinator that asks every round once: without a ledger of its own a site
-        cannot tell that it has answered before.
+        For a patient of this site, what the site sends in a run is, to anybody who sees only the
+        sums over sites, (epsilon, delta)-DP as `plan.privacy` says, whatever the coordinator asks
+        and in whatever order: each release is charged before it is computed, none is charged or
+        computed twice, and the rounds that may be charged compose to `plan.mu`. The noise suffices
+        while no more than `plan.colluders` of the other sites give theirs away. Should all of them
+        do, this site's own share is left: see `plan.release(...).mu_with(1)`.
     """
     manifest = SiteManifest.load(manifest_file)
-    noise = noise_source(manifest, plan)
-    if not 1 <= round_number <= plan.rounds.get(query.step, 0):
-        raise MessageError(f"the plan has no round {round_number} of step {query.step!r}")
+    noise = check_policy(manifest, plan)
+    query = request.query
+    if not 1 <= request.round <= plan.rounds.get(query.step, 0):
+        raise MessageError(f"the plan has no round {request.round} of step {query.step!r}")
+    if request.retry > plan.retries:
+        raise MessageError(f"the plan has {plan.retries} retries, not {request.retry}")
     _rehearse(query, plan)
-    rows = training_rows(manifest_file, plan)
-    exact = query.answer(rows)
-    mu = plan.mu_of(query.step)
-    if mu is None:
-        return Answer(manifest.name, exact, 0.0)
+    population = plan.population_of(query.step)
+    if plan.mu is None:
+        return Answer(manifest.name, query.answer(site_rows(manifest_file, plan, population.side)))
+
+    folder = state_folder(manifest_file)
+    state = RunState(folder, request.run)
+    identity = Identity.load_or_create(folder / IDENTITY_FILE)
+    attempt = request.attempt(plan.digest, manifest.name)
+    if plan.secure_sum:
+        roster = Roster.verified(
+            request.offers,
+            Registry.load(folder / REGISTRY_FILE),
+            run=request.run,
+            plan=plan.digest,
+            sites=plan.sites,
+            minimum=plan.minimum_sites,
+        )
+        attempt.check(roster, manifest.name)
+        state.pin(roster.digest)
+    if (sent := state.sent(attempt.digest)) is not None:
+        return Upload.signed(manifest.name, attempt, sent, identity)
+    mechanism = plan.release(query, retry=request.retry > 0)
+    rows = site_rows(manifest_file, plan, population.side)
+    retry = request.retry > 0
+    open_ledger(manifest_file, manifest).charge(
+        Charge(
+            run=request.run,
+            plan=plan.digest,
+            purpose="evaluation" if query.step == EVALUATION else "training",
+            task=plan.task,
+            step=RETRY if retry else query.step,
+            round=request.retry if retry else request.round,
+            population=population,
+            mechanism=plan.mechanism_in_words(query.step),
+            n_values=mechanism.n_values,
+            sensitivity=mechanism.sensitivity,
+            noise_std=mechanism.noise_std(mechanism.shares),
+            mu=mechanism.mu,
+        )
+    )
     # The plan is part of the name: runs that differ in anything draw different noise.
-    stream = f"{plan.digest}/{query.step}/{round_number}"
-    noisy = release(exact, sensitivity=query.sensitivity, mu=mu, noise=noise, stream=stream)
-    return Answer(manifest.name, noisy, query.sensitivity / mu)
+    stream = f"{plan.digest}/{query.step}/{request.round}/{request.retry}"
+    words = mechanism.release(query.answer(rows), noise.key(stream))
+    if plan.secure_sum:
+        words = mask(words, attempt, state.keys(), roster, manifest.name)
+    state.keep(attempt.digest, words)
+    return Upload.signed(manifest.name, attempt, words, identity)
+
+
+def open_ledger(manifest_file: Path, manifest: SiteManifest) -> Ledger:
+    """The site's ledger; it limits nothing where the data are public or synthetic."""
+    return Ledger.open(
+        ledger_file(manifest_file.parent),
+        site=manifest.name,
+        epsilon=manifest.budget_epsilon if manifest.origin == "private" else None,
+        delta=POLICY_DELTA,
+    )
 
 
 @contextmanager
@@ -114,7 +213,7 @@ def reasons_kept_at_site(manifest: SiteManifest) -> Iterator[None]:
     """
     try:
         yield
-    except (SitePolicyError, MessageError):
+    except (SitePolicyError, MessageError, SecureSumError, RunStateError):
         raise
     except Exception as error:
         if manifest.origin != "private":
@@ -137,7 +236,8 @@ def _rehearse(query: Query, plan: RunPlan) -> None:
     sizes = np.array([grid_of(feature).n_codes for feature in plan.features()])
     codes = np.minimum(np.arange(sizes.max())[:, None], sizes - 1).astype(np.uint8)
     n = codes.shape[0]
-    rows = PatientRows(codes, np.zeros(n), np.arange(n), np.ones(n), max_records=1)
+    most = plan.privacy.max_records_per_patient
+    rows = PatientRows(codes, np.zeros(n), np.arange(n), np.ones(n), max_records=most)
     try:
         result = query.answer(rows) if query.n_values <= MAX_VALUES else np.empty(0)
     except Exception:  # whatever it is, the query is to blame
@@ -146,7 +246,7 @@ def _rehearse(query: Query, plan: RunPlan) -> None:
         raise MessageError(f"{type(query).__name__} does not fit the features of the plan")
 
 
-def noise_source(manifest: SiteManifest, plan: RunPlan) -> NoiseSource:
+def check_policy(manifest: SiteManifest, plan: RunPlan) -> NoiseSource:
     """Where the site's noise comes from, if it takes part at all.
 
     Raises:
@@ -164,11 +264,11 @@ def noise_source(manifest: SiteManifest, plan: RunPlan) -> NoiseSource:
             f"site {manifest.name} refuses to train without privacy: its data are private. "
             "Set privacy.epsilon in the run's settings"
         )
-    if manifest.origin == "private" and (mu or 0.0) > gdp_mu(manifest.max_epsilon, _POLICY_DELTA):
+    if manifest.origin == "private" and (mu or 0.0) > gdp_mu(manifest.max_epsilon, POLICY_DELTA):
         raise SitePolicyError(
             f"site {manifest.name} refuses epsilon = {plan.privacy.epsilon:g} at delta = "
             f"{plan.privacy.delta:g}: its site.toml allows max_epsilon = {manifest.max_epsilon:g} "
-            f"at delta = {_POLICY_DELTA:g} for one run"
+            f"at delta = {POLICY_DELTA:g} for one run"
         )
     if manifest.origin == "private" and plan.noise_seed is not None:
         raise SitePolicyError(
