@@ -7,7 +7,7 @@ import shutil
 import sqlite3
 import subprocess
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import asdict
 from importlib.metadata import version
@@ -76,7 +76,7 @@ def run_experiment(
         for plan in plans
     }
     results = {
-        "schema_version": 1,
+        "schema_version": 2,
         "run_id": folder.resolve().name,
         "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "seconds": time.monotonic() - start,
@@ -88,7 +88,7 @@ def run_experiment(
         "config": asdict(config),
         "data": {**asdict(description), "fingerprint": print_of_data},
         "sites": [_site_row(site) for site in sites],
-        "warnings": _warnings(config, sites),
+        "warnings": _warnings(config, sites, tasks),
         "privacy": _privacy(config, plans),
         "tasks": tasks,
         "files": {"report": "report.html", "results": "results.json"},
@@ -125,19 +125,24 @@ def _track(results: dict[str, Any], folder: Path, database: Path, reporter: Repo
 
 def _privacy(config: ExperimentConfig, plans: Sequence[RunPlan]) -> dict[str, Any]:
     """What all tasks together cost a patient."""
-    privacy = config.privacy
+    delta = config.privacy.delta
+
+    def epsilon(mus: Iterable[float | None]) -> float | None:
+        spent = [mu for mu in mus if mu is not None]
+        return gdp_epsilon(compose(spent), delta) if spent else None
+
     spent = [mu for plan in plans if (mu := plan.composed_mu()) is not None]
-    multiplicity = max(plan.multiplicity for plan in plans)
-    joint = compose(spent * multiplicity)
     return {
-        "epsilon": gdp_epsilon(compose(spent), privacy.delta) if spent else None,
-        "delta": privacy.delta,
+        "epsilon": epsilon(spent),
+        "delta": delta,
         "mu": compose(spent) if spent else None,
         "unit": "patient",
         "neighbouring": "add/remove",
-        "max_records_per_patient": privacy.max_records_per_patient,
-        "multiplicity": multiplicity,
-        "epsilon_at_multiplicity": gdp_epsilon(joint, privacy.delta) if spent else None,
+        "max_records_per_patient": config.privacy.max_records_per_patient,
+        "multiplicity": max(plan.multiplicity for plan in plans),
+        "epsilon_at_multiplicity": epsilon(plan.joint_mu for plan in plans),
+        "epsilon_if_all_others_collude": epsilon(plan.mu_alone for plan in plans),
+        "secure_sum": plans[0].secure_sum,
         "noise": noise_in_words(plans[0]),
     }
 
@@ -152,8 +157,15 @@ def _site_row(site: Site) -> dict[str, Any]:
     }
 
 
-def _warnings(config: ExperimentConfig, sites: list[Site]) -> list[str]:
-    warnings = []
+def _warnings(
+    config: ExperimentConfig, sites: list[Site], tasks: Mapping[str, Mapping[str, Any]]
+) -> list[str]:
+    warnings = [
+        f"Task {name} went on without site {dropout['site']} from {dropout['step']} "
+        f"{dropout['round']}: {dropout['reason']}"
+        for name, task in tasks.items()
+        for dropout in task["dropouts"]
+    ]
     if config.privacy.epsilon is None:
         warnings.append("Trained without privacy: never do this with private data.")
     if (config.privacy.epsilon or 0.0) > 10:

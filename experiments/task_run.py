@@ -20,6 +20,8 @@ from experiments.federation_data import Site
 from experiments.progress import Reporter
 from experiments.site_check import MIN_PATIENTS
 from federation import client_app, server_app
+from federation.enrolment import enrol
+from federation.identity import REGISTRY_FILE
 from federation.in_process import run_in_process
 from federation.plan import RunPlan
 from federation.results import read_result
@@ -28,6 +30,7 @@ from federation.simulation import run_on_simulation
 from federation.strategy import TrainingResult, on_each_round
 from models.accounting import gdp_epsilon, gdp_mu
 from models.additive import AdditiveModel, shape_axis
+from models.evaluation import Evaluation
 from models.patients import PatientRows, group_by_patient
 from models.tasks import TASKS
 from models.tasks.task import TaskDataError, TaskRows, assemble
@@ -175,8 +178,10 @@ def run_task(
         "privacy": _privacy(plan, trained),
         **scores,
         "by_site": by_site,
+        "evaluation": _evaluation(trained.evaluation, plan, features),
         "shapes": _shapes(trained.model, features),
         "rounds": [asdict(record) for record in trained.rounds],
+        "dropouts": [asdict(dropout) for dropout in trained.dropouts],
         "seconds": {"train": train_seconds, "baselines": time.monotonic() - start},
     }
     part = finished.with_suffix(".part")
@@ -223,6 +228,7 @@ def _train(
     plan: RunPlan, network: Path, folder: Path, engine: str, reporter: Reporter
 ) -> TrainingResult:
     result, sites = folder / "result.json", network / "sites"
+    registry = enrol([sites / name for name in plan.sites], network / REGISTRY_FILE)
     title = f"{plan.task}: training over {len(plan.sites)} site" + "s" * (len(plan.sites) > 1)
     if engine == "simulation":
         reporter.say(f"{title} on Flower's simulation runtime ...")
@@ -234,6 +240,7 @@ def _train(
         "plan": plan.to_json(),
         "sites": str(sites),
         "result": str(result),
+        "registry": str(registry),
         "timeout": TIMEOUT_SECONDS,
     }
     nodes = [{"site": str(sites / name / "site.toml")} for name in plan.sites]
@@ -338,41 +345,74 @@ def noise_in_words(plan: RunPlan) -> str:
     """How the noise comes about."""
     if plan.mu is None:
         return "No noise at all: not for private data."
+    words = WITHOUT_SECURE_SUM
+    if plan.secure_sum:
+        words = (
+            f"Secure sums: the coordinator sees only sums over {plan.minimum_sites} to "
+            f"{len(plan.sites)} sites, and the noise of any {plan.noise_shares} of them suffices."
+        )
     if plan.noise_seed is None:
-        return WITHOUT_SECURE_SUM
+        return words
     return (
-        f"{WITHOUT_SECURE_SUM} Here the noise is drawn from seed {plan.noise_seed} so that the run "
-        "can be repeated: whoever knows the seed can remove it, which is why only synthetic and "
-        "public data may be used so."
+        f"{words} Here the noise is drawn from seed {plan.noise_seed} so that the run can be "
+        "repeated: whoever knows the seed can remove it, which is why only synthetic and public "
+        "data may be used so."
     )
 
 
 def _privacy(plan: RunPlan, trained: TrainingResult) -> dict[str, Any]:
+    mu = plan.composed_mu()
+
+    def epsilon(value: float | None) -> float | None:
+        return None if value is None else gdp_epsilon(value, plan.privacy.delta)
+
     return {
         "epsilon": plan.privacy.epsilon,
         "delta": plan.privacy.delta,
         "unit": "patient",
         "neighbouring": "add/remove",
         "multiplicity": plan.multiplicity,
-        "epsilon_at_multiplicity": plan.epsilon_at_multiplicity(),
-        "mu": plan.composed_mu(),
+        "epsilon_at_multiplicity": epsilon(plan.joint_mu),
+        "epsilon_if_all_others_collude": epsilon(plan.mu_alone),
+        "mu": mu,
+        "secure_sum": plan.secure_sum,
+        "minimum_sites": plan.minimum_sites,
+        "noise_shares": plan.noise_shares,
         "noise": noise_in_words(plan),
         "max_records_per_patient": plan.privacy.max_records_per_patient,
         "rounds": len(trained.rounds),
+        "retries": sum(record.retries for record in trained.rounds),
         "upload_bytes_per_site": 8 * sum(record.values for record in trained.rounds),
         "releases": [
             {
                 "step": step,
+                "patients": plan.population_of(step).side,
                 "rounds": count,
-                "share": plan.privacy.shares[step],
+                "share": (plan.cost(step, count).mu_squared / mu**2) if mu else None,
                 "mu_per_round": plan.mu_of(step),
                 "sensitivity": first.sensitivity,
-                "noise_std_per_site": first.noise_std / len(plan.sites) ** 0.5,
+                "noise_std": first.noise_std,
             }
             for step, count in plan.rounds.items()
-            for first in [next(record for record in trained.rounds if record.step == step)]
+            for first in [record for record in trained.rounds if record.step == step][:1]
         ],
     }
+
+
+def _evaluation(
+    evaluation: Evaluation, plan: RunPlan, features: Sequence[Feature]
+) -> dict[str, Any]:
+    """What an evaluation under privacy says, with its subgroups by name."""
+    figures = asdict(evaluation)
+    by_name = {feature.name: feature for feature in features}
+    figures["groups"] = {
+        name: [
+            {"level": str(level), **stratum}
+            for level, stratum in zip([*shape_axis(by_name[name]), "missing"], strata, strict=True)
+        ]
+        for name, strata in zip(plan.the_task.groups, figures["groups"], strict=True)
+    }
+    return figures
 
 
 def _shapes(model: AdditiveModel, features: Sequence[Feature]) -> list[dict[str, Any]]:

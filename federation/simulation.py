@@ -22,6 +22,7 @@ import tomli_w
 
 from data_contracts.errors import GroundTruthError
 from federation import process_tree
+from federation.identity import REGISTRY_FILE
 from federation.plan import RunPlan
 from federation.results import RunFailedError, read_result
 
@@ -52,7 +53,6 @@ def run_on_simulation(
     sites_folder: Path,
     result: Path,
     *,
-    registry: Path,
     cpus: int = 2,
     timeout: float = 900,
     log: Path,
@@ -61,9 +61,9 @@ def run_on_simulation(
 
     Args:
         plan: The run's plan.
-        sites_folder: Folder with the folder of every site of the plan.
+        sites_folder: Folder with the folder of every site of the plan; the coordinator's registry
+            of their public keys lies beside it.
         result: File for the result, see `read_result`; an older one is removed.
-        registry: File with the public keys of the sites.
         cpus: Sites that compute at the same time, on one core each.
         timeout: Seconds for the whole run.
         log: File for what Flower and Ray say; overwritten.
@@ -82,7 +82,7 @@ def run_on_simulation(
         "plan": plan.to_json(),
         "sites": str(sites_folder.resolve()),
         "result": str(result.resolve()),
-        "registry": str(registry.resolve()),
+        "registry": str((sites_folder.parent / REGISTRY_FILE).resolve()),
         "timeout": float(timeout),
     }
     # The prefix is short: sockets of Ray lie deep below this folder, and 107 bytes are their limit.

@@ -1,9 +1,10 @@
-"""Training of the additive model: fifteen questions to the sites, the fewest that do.
+"""Training of the additive model: sixteen questions to the sites, the fewest that do.
 
     histogram      1 round    where the rows lie            -> knots, frequencies, basis
     gram           1 round    how features go together      -> whitening
     gradient      12 rounds   per-patient clipped gradients -> coefficients
     recalibration  1 round    scores against labels         -> slope and intercept
+    evaluation     1 round    the same on held-out patients -> how good it is
 
 `train` is a generator: it yields a query and is sent the sum of the sites' answers. Whoever drives
 it (one process, Flower, a test) decides how the sum comes about, so pooled and federated training
@@ -20,7 +21,8 @@ from numpy.typing import NDArray
 from data_contracts.features import Grid
 from models.additive import AdditiveModel, Shape
 from models.basis import Basis, build_basis
-from models.descent import ExactDescent, NoisyDescent
+from models.descent import ExactDescent, NoisyDescent, shrunken
+from models.evaluation import Evaluation, evaluate
 from models.queries import (
     GradientQuery,
     GramQuery,
@@ -30,6 +32,8 @@ from models.queries import (
     pack_tables,
 )
 from models.recalibration import recalibrate
+from models.score_histogram import GROUP_BINS, EvaluationQuery, score_edges
+from models.suppression import suppress
 
 Vector = NDArray[np.float64]
 Matrix = NDArray[np.float64]
@@ -85,9 +89,22 @@ class NoisySum:
     noise_std: float
 
 
+@dataclass(frozen=True, slots=True)
+class Trained:
+    """What a training gives.
+
+    Attributes:
+        model: The model.
+        evaluation: How good it is on held-out patients, small cells hidden.
+    """
+
+    model: AdditiveModel
+    evaluation: Evaluation
+
+
 _SCORE_LIMIT = 8.0  # log-odds; scores beyond it count at the ends
 
-Training = Generator[Query, NoisySum, AdditiveModel]
+Training = Generator[Query, NoisySum, Trained]
 
 
 def train(
@@ -96,14 +113,16 @@ def train(
     settings: AdditiveSettings,
     *,
     max_records: int,
+    groups: Sequence[str] = (),
 ) -> Training:
-    """Train an additive model by asking for noisy sums; returns the model when it stops.
+    """Train an additive model by asking for noisy sums, and measure it; returns both.
 
     Args:
         features: Names of the features.
         grids: Their public grids.
         settings: Settings of the family.
         max_records: Records of a patient that the sites use at most.
+        groups: Features whose codes are the subgroups of the evaluation.
 
     Source: noisy full-batch gradient descent, Bassily, Smith, Thakurta (FOCS 2014), preconditioned
     by a noisy second-moment matrix; iterates are averaged by steps of 1/t (Polyak, Juditsky 1992).
@@ -138,7 +157,9 @@ def train(
         descent.step(gradient.values, gradient.noise_std)
 
     intercept = float(descent.coefficients[0])
-    contributions = basis.shapes(whitening @ descent.coefficients[1:])
+    noise = descent.noise_variance(base_rate * (1 - base_rate))
+    coefficients = shrunken(descent.coefficients[1:], noise, basis.slices)
+    contributions = basis.shapes(whitening @ coefficients)
     scores = yield ScoreQuery(
         shapes=np.concatenate(contributions),
         n_codes=n_codes,
@@ -151,7 +172,7 @@ def train(
     # Sampling error by patient: a patient's records may all be alike.
     variance = descent.noise_variance(line.curvature) + 1.0 / (line.curvature * n_patients)
     covariance = line.slope**2 * variance * (whitening @ whitening.T)
-    return AdditiveModel(
+    model = AdditiveModel(
         features=tuple(features),
         intercept=line.slope * intercept + line.shift,
         shapes=tuple(
@@ -168,6 +189,18 @@ def train(
             )
         ),
     )
+    query = EvaluationQuery(
+        shapes=np.concatenate([shape.log_odds for shape in model.shapes]),
+        n_codes=n_codes,
+        intercept=model.intercept,
+        edges=score_edges(scores.values, scores.noise_std, _SCORE_LIMIT, line),
+        groups=np.array([features.index(name) for name in groups], dtype=np.int64),
+        group_bins=GROUP_BINS,
+        clip=math.sqrt(max_records),
+    )
+    counts = yield query
+    figures = evaluate(query, counts.values, counts.noise_std, max_records=max_records)
+    return Trained(model, suppress(figures))
 
 
 def _whitening(basis: Basis, gram: NoisySum, n_patients: float) -> Matrix:
@@ -190,12 +223,12 @@ def _whitening(basis: Basis, gram: NoisySum, n_patients: float) -> Matrix:
     return np.asarray((vectors / np.sqrt(np.maximum(values, floor))) @ vectors.T)
 
 
-def drive(training: Training, answer: Callable[[Query], NoisySum]) -> AdditiveModel:
+def drive(training: Training, answer: Callable[[Query], NoisySum]) -> Trained:
     """Run a training to its end with a function that answers its queries."""
     query = next(training)
     while True:
         try:
             query = training.send(answer(query))
         except StopIteration as done:
-            model: AdditiveModel = done.value
-            return model
+            trained: Trained = done.value
+            return trained

@@ -1,6 +1,7 @@
 """Descent of the logistic loss in whitened coordinates, on noisy gradients and on exact ones."""
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -96,3 +97,25 @@ class ExactDescent(_Descent):
     def noise_variance(self, curvature: float) -> float:
         """None: the gradients are exact."""
         return 0.0
+
+
+def shrunken(coefficients: Vector, variance: float, blocks: Sequence[slice]) -> Vector:
+    """Coefficients, each block of them drawn to zero by as much as its noise alone would explain.
+
+    Blocks that hold nothing but noise vanish, strong ones stay almost as they are. This looks at
+    noisy coefficients only, so it costs no privacy.
+
+    Args:
+        coefficients: In coordinates in which the noise is the same everywhere, shape (d,).
+        variance: Variance of the noise in each.
+        blocks: One slice per feature.
+
+    Source: James, Stein, "Estimation with quadratic loss" (1961), with the positive part of
+    Baranchik (1964), for known variance and block by block.
+    """
+    shrunk = coefficients.copy()
+    for block in blocks:
+        size = float(coefficients[block] @ coefficients[block])
+        noise = variance * coefficients[block].size
+        shrunk[block] *= 1.0 - noise / size if size > noise else 0.0
+    return shrunk

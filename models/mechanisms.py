@@ -245,19 +245,19 @@ def float_slack(max_patients: int, n_values: int) -> float:
       computed sum is then off by at most gamma_n times the sum of the vectors' lengths, N C
       (Higham, "Accuracy and Stability of Numerical Algorithms", 2002, Sections 3.1 and 4.2), in
       each of two data sets.
-    - *A patient's own vector*, N 2^-36: the same patient may come out differently by 2^-36 C when
+    - *A patient's own vector*, N 2^-31: the same patient may come out differently by 2^-31 C when
       others come or go, as a matrix product may add in another order where a row lies elsewhere.
-      Its rounding errors are n u times what its terms add up to in absolute value; with 1000 terms
-      this leaves room for terms that cancel down to C from 100 C.
+      A query whose terms cancel further than that is refused (`models.queries.LEAST_ROUNDING`);
+      those of honest trainings stay below 2^-36.
     - *Division by the unit*, N sqrt(d) 2^-52: one rounding for each value, of N C at most.
 
-    For a million patients all this is 3e-5: it is paid for with as much more noise.
+    For a million patients all this is 5e-4: it is paid for with as much more noise.
 
     Args:
         max_patients: N, more patients than stand at any site.
         n_values: d, length of the sum.
     """
-    return 2.0**-30 + max_patients * (2.0**-35 + math.sqrt(n_values) * 2.0**-52)
+    return 2.0**-30 + max_patients * (2.0**-36 + 2.0**-31 + math.sqrt(n_values) * 2.0**-52)
 
 
 def _smooth_std(shares: int) -> float:

@@ -18,6 +18,9 @@ from models.patients import PatientRows
 Vector = NDArray[np.float64]
 Matrix = NDArray[np.float64]
 
+LEAST_ROUNDING = 2.0**-31
+"""Rounding of a patient's vector that `models.mechanisms.float_slack` allows for, in clips."""
+
 
 class Query(Protocol):
     """A question to every site."""
@@ -65,13 +68,16 @@ class HistogramQuery:
 
     def answer(self, rows: PatientRows) -> Vector:
         """Patient-weighted counts: a block per feature, labels 0 and 1, records / max_records."""
-        counts = [
-            np.bincount(rows.codes[:, feature], rows.weights, minlength=int(size))
-            for feature, size in enumerate(self.n_codes)
-        ]
-        ones = float(rows.weights @ rows.labels)
-        rest = [rows.n_patients - ones, ones, rows.n_rows / rows.max_records]
-        return np.concatenate([*counts, rest])
+        total = np.zeros(self.n_values)
+        for block in rows.blocks():
+            counts = [
+                np.bincount(block.codes[:, feature], block.weights, minlength=int(size))
+                for feature, size in enumerate(self.n_codes)
+            ]
+            ones = float(block.weights @ block.labels)
+            rest = [block.n_patients - ones, ones, block.n_rows / rows.max_records]
+            total += np.concatenate([*counts, rest])
+        return total
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,7 +158,14 @@ class GradientQuery:
         return self.coefficients.size
 
     def answer(self, rows: PatientRows) -> Vector:
-        """Sum over patients of their clipped gradient, shape (n_columns + 1,)."""
+        """Sum over patients of their clipped gradient, shape (n_columns + 1,).
+
+        Raises:
+            ValueError: Rounding alone could change a patient's gradient from one set of patients to
+                another, by more than `models.mechanisms.float_slack` allows for.
+        """
+        if not self._rounding(rows.max_records) <= LEAST_ROUNDING * self.clip:
+            raise ValueError("terms of the gradient cancel so far that rounding would tell")
         total = np.zeros(self.coefficients.size)
         for block in rows.blocks():
             whitened = design_matrix(self.tables, self.table_shapes, block) @ self.whitening
@@ -164,6 +177,26 @@ class GradientQuery:
                 else clipped_patient_sum(design, residuals, block.starts, self.clip)
             )
         return total
+
+    def _rounding(self, max_records: int) -> float:
+        """A bound on how far rounding moves a patient's gradient, in L2; follows from the query.
+
+        A matrix product may add up in another order where a row lies elsewhere, and a query can be
+        made in which little else than rounding errors is left of a row: clipped, they would be
+        another vector of full length with every patient that comes or goes. The bound is that of
+        Higham (2002), section 3.5, from the absolute values of all terms.
+        """
+        whitening, coefficients = np.abs(self.whitening), np.abs(self.coefficients)
+        length = 1.0
+        score = float(coefficients[0])
+        offset = column = 0
+        for height, width in self.table_shapes.tolist():
+            table = np.abs(self.tables[offset : offset + height * width]).reshape(height, width)
+            terms = table @ whitening[column : column + width]
+            length += float(np.linalg.norm(terms, axis=1).max())
+            score += float((terms @ coefficients[1:]).max())
+            offset, column = offset + height * width, column + width
+        return 2 * max_records * (column + 8) * 2.0**-53 * length * (1 + score / 4)
 
 
 @dataclass(frozen=True, slots=True)
@@ -204,16 +237,34 @@ class ScoreQuery:
 
     def answer(self, rows: PatientRows) -> Vector:
         """Counts of records by label and score bin, shape (2 * bins,)."""
-        scores = np.full(rows.n_rows, self.intercept)
-        offset = 0
-        for feature, size in enumerate(self.n_codes.tolist()):
-            scores += np.take(self.shapes[offset : offset + size], rows.codes[:, feature])
-            offset += size
-        cells = np.floor((scores / self.limit + 1.0) * (self.bins / 2))
-        cells = np.clip(cells, 0, self.bins - 1) + self.bins * rows.labels
-        return clipped_patient_counts(
-            cells.astype(np.intp), rows.patient_of_row, n_cells=2 * self.bins, bound=self.clip
-        )
+        total = np.zeros(self.n_values)
+        for block in rows.blocks():
+            scores = scores_of(self.shapes, self.n_codes, self.intercept, block)
+            cells = np.floor((scores / self.limit + 1.0) * (self.bins / 2))
+            cells = np.clip(cells, 0, self.bins - 1) + self.bins * block.labels
+            total += clipped_patient_counts(
+                cells.astype(np.intp), block.patient_of_row, n_cells=self.n_values, bound=self.clip
+            )
+        return total
+
+
+def scores_of(
+    shapes: Vector, n_codes: NDArray[np.int64], intercept: float, rows: PatientRows
+) -> Vector:
+    """Log-odds of each row, shape (n_rows,).
+
+    Args:
+        shapes: Contribution of every code, all features one after the other.
+        n_codes: Number of codes of each feature, shape (n_features,).
+        intercept: Intercept.
+        rows: The rows.
+    """
+    scores = np.full(rows.n_rows, intercept)
+    offset = 0
+    for feature, size in enumerate(n_codes.tolist()):
+        scores += np.take(shapes[offset : offset + size], rows.codes[:, feature])
+        offset += size
+    return scores
 
 
 def pack_tables(tables: tuple[Matrix, ...]) -> tuple[Vector, NDArray[np.int64]]:

@@ -1,5 +1,6 @@
 """Shared data: a small synthetic network on disk, and made-up rows of one site."""
 
+import dataclasses
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -12,25 +13,83 @@ from numpy.typing import NDArray
 from data_contracts.manifest import SiteManifest
 from data_contracts.network import site_folders
 from data_contracts.synthetic.generate import generate
+from federation import site
+from federation.enrolment import enrol
+from federation.identity import REGISTRY_FILE, Registry
+from federation.messages import Request
 from federation.plan import RunPlan
+from federation.run_state import new_run_id
 from federation.settings import PrivacySettings
 from models.additive_training import AdditiveSettings
 from models.patients import PatientRows
+from models.queries import Query
 
 PlanMaker = Callable[..., RunPlan]
 
 
 @pytest.fixture(scope="session")
 def small_network(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A network of 2 payers and 3 providers; read it, never write to it."""
+    """A network of 2 payers and 3 providers that know each other; leave its tables alone."""
     folder = tmp_path_factory.mktemp("small_network") / "network"
     generate(folder, preset="seed_manual", n_requests=2000, n_payers=2, n_providers=3, seed=11)
+    enrol(site_folders(folder), folder / REGISTRY_FILE)
     return folder
+
+
+@pytest.fixture(scope="session")
+def registry(small_network: Path) -> Registry:
+    return Registry.load(small_network / REGISTRY_FILE)
 
 
 @pytest.fixture(scope="session")
 def provider_folders(small_network: Path) -> list[Path]:
     return [folder for folder in site_folders(small_network) if folder.name.startswith("provider")]
+
+
+@pytest.fixture
+def private_sites(provider_folders: list[Path], tmp_path: Path) -> list[Path]:
+    """The providers again, with private data and with keys and ledgers of their own."""
+    files = []
+    for folder in provider_folders:
+        (tmp_path / folder.name).mkdir()
+        manifest = dataclasses.replace(SiteManifest.load(folder), origin="private")
+        files.append(manifest.write(tmp_path / folder.name))
+    enrol([file.parent for file in files], tmp_path / REGISTRY_FILE)
+    return files
+
+
+@dataclasses.dataclass
+class Coordinator:
+    """Asks sites as a coordinator does, one by one.
+
+    Attributes:
+        plan: The run's plan.
+        files: The sites' site.toml files.
+        run: The run's identifier.
+    """
+
+    plan: RunPlan
+    files: list[Path]
+    run: str = dataclasses.field(default_factory=new_run_id)
+
+    def __post_init__(self) -> None:
+        offers = [site.greet(file, self.plan, self.run) for file in self.files]
+        self.offers = tuple(offer for offer in offers if offer is not None)
+
+    def request(self, query: Query, number: int = 1, **changes: object) -> Request:
+        masked = self.plan.secure_sum
+        present = tuple(sorted(offer.site for offer in self.offers)) if masked else ()
+        request = Request(query, self.run, number, 0, present, self.offers if masked else ())
+        return dataclasses.replace(request, **changes)  # type: ignore[arg-type]
+
+    def ask(self, query: Query, number: int = 1, **changes: object) -> list[object]:
+        request = self.request(query, number, **changes)
+        return [site.answer(file, self.plan, request) for file in self.files]
+
+
+@pytest.fixture(scope="session")
+def coordinator() -> type[Coordinator]:
+    return Coordinator
 
 
 @pytest.fixture(scope="session")

@@ -67,9 +67,10 @@ def gradient_queries(draw: st.DrawFn) -> Query:
     return GradientQuery(
         packed,
         shapes,
-        whitening=draw(arrays(np.float64, (d, d), elements=VALUES)),
-        coefficients=draw(arrays(np.float64, d + 1, elements=VALUES)),
-        clip=draw(st.floats(0.01, 20)),
+        # Smaller than the tables, or terms that cancel would make it a query that is refused.
+        whitening=draw(arrays(np.float64, (d, d), elements=st.floats(-1, 1))),
+        coefficients=draw(arrays(np.float64, d + 1, elements=st.floats(-1, 1))),
+        clip=draw(st.floats(1, 20)),
     )
 
 
@@ -275,3 +276,36 @@ def test_blocks_add_up_to_the_whole(rows_of: Callable[..., PatientRows]) -> None
     assert np.array_equal(np.concatenate([block.codes for block in blocks]), rows.codes)
     assert np.array_equal(np.concatenate([block.weights for block in blocks]), rows.weights)
     assert all(block.starts[0] == 0 for block in blocks)
+
+
+# --- rounding -------------------------------------------------------------------------------------
+
+
+def test_a_query_whose_answer_would_be_rounding_errors_is_refused() -> None:
+    # Tables that the whitening maps to zero, times 1e18: what a row leaves is the rounding errors
+    # of its place in a block, which before the check moved sums by 1.7 clips.
+    rng = np.random.default_rng(0)
+    values = rng.normal(size=(5, 12))
+    packed, shapes = pack_tables(tuple(np.repeat(row[None, :], 40, axis=0) for row in values))
+    flat = values.ravel()
+    whitening = rng.normal(size=(60, 60))
+    whitening -= np.outer(flat, flat @ whitening) / (flat @ flat)
+    codes, labels = rng.integers(0, 40, (30, 5)), np.zeros(30)
+    rows = PatientRows(codes.astype(np.uint8), labels, np.arange(30), np.ones(30), max_records=4)
+    query = GradientQuery(packed, shapes, whitening * 1e18, np.zeros(61), clip=7.0)
+    with pytest.raises(ValueError, match="rounding would tell"):
+        query.answer(rows)
+    GradientQuery(packed, shapes, whitening, np.zeros(61), clip=7.0).answer(rows)
+
+
+def test_sums_over_many_rows_are_made_in_blocks() -> None:
+    # models.mechanisms.float_slack counts on it: no value passes through more than 2^16 additions.
+    n = 120_000
+    rng = np.random.default_rng(1)
+    codes = rng.integers(0, 3, (n, 1)).astype(np.uint8)
+    rows = PatientRows(codes, np.zeros(n), np.arange(n), np.ones(n), max_records=4)
+    assert max(block.n_rows for block in rows.blocks()) < 2**16
+    counts = np.bincount(codes[:, 0], minlength=3)
+    assert HistogramQuery(np.array([3])).answer(rows)[:3].tolist() == counts.tolist()
+    query = ScoreQuery(np.array([-1.0, 0.0, 1.0]), np.array([3]), 0.0, 8, 8.0, 2.0)
+    assert query.answer(rows)[[3, 4]].tolist() == [counts[0], counts[1] + counts[2]]

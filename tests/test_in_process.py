@@ -12,6 +12,7 @@ from flwr.serverapp import Grid, ServerApp
 
 from data_contracts.manifest import SiteManifest
 from federation import client_app, server_app
+from federation.identity import REGISTRY_FILE
 from federation.in_process import InProcessGrid, run_in_process
 from federation.plan import RunPlan
 from federation.results import RunFailedError, read_result
@@ -25,6 +26,7 @@ def run(plan: RunPlan, files: list[Path], result: Path) -> None:
     config: dict[str, bool | float | int | str] = {
         "plan": plan.to_json(),
         "result": str(result),
+        "registry": str(files[0].parents[2] / REGISTRY_FILE),
         "timeout": 30.0,
     }
     nodes = [{"site": str(file)} for file in files]

@@ -83,6 +83,40 @@ def bins_of(y: np.ndarray, p: np.ndarray, number: int = 12) -> list[dict[str, fl
     ]
 
 
+def around(value: float, half: float) -> dict[str, float]:
+    return {"value": value, "low": value - half, "high": value + half}
+
+
+def evaluation_of(y: np.ndarray, p: np.ndarray) -> dict[str, Any]:
+    """As `models.evaluation` would say it, with one level that is hidden."""
+    stratum = {
+        "rows": around(float(y.size), 30.0),
+        "positives": around(float(y.sum()), 30.0),
+        "observed": around(float(y.mean()), 0.01),
+        "predicted": around(float(p.mean()), 0.01),
+        "gap": around(float(y.mean() - p.mean()), 0.02),
+        "auroc": around(float(roc_auc_score(y, p)), 0.02),
+    }
+    exact = scores(y, p)
+    return {
+        "patients": around(y.size * 0.6, 20.0),
+        "overall": stratum,
+        "auprc": around(exact["auprc"], 0.02),
+        "brier": around(exact["brier"], 0.01),
+        "calibration_slope": around(exact["calibration_slope"], 0.1),
+        "calibration_intercept": around(exact["calibration_intercept"], 0.1),
+        "calibration_error": None,
+        "reliability": [],
+        "groups": {
+            "sex": [
+                {"level": "female", **stratum},
+                {"level": HOSTILE, **stratum, "auroc": None},
+                {"level": "missing", **dict.fromkeys(stratum)},
+            ]
+        },
+    }
+
+
 def experiment(n_sites: int = 10, n: int = 9000, mu: float = 0.719) -> dict[str, Any]:
     rng = np.random.default_rng(7)
     weights = rng.dirichlet(np.full(n_sites, 3.0))
@@ -202,7 +236,7 @@ def experiment(n_sites: int = 10, n: int = 9000, mu: float = 0.719) -> dict[str,
         ("recalibration", 1, 0.04, 2.0),
     ]
     return {
-        "schema_version": 1,
+        "schema_version": 2,
         "run_id": "run-7f3a91c2",
         "created": "2026-03-01T09:30:12+00:00",
         "seconds": 41.7,
@@ -273,9 +307,8 @@ def experiment(n_sites: int = 10, n: int = 9000, mu: float = 0.719) -> dict[str,
                             "share": share,
                             "sensitivity": sensitivity,
                             "mu_per_round": mu * math.sqrt(share / rounds),
-                            "noise_std_per_site": sensitivity
-                            / (mu * math.sqrt(share / rounds))
-                            / math.sqrt(n_sites),
+                            "patients": "train",
+                            "noise_std": sensitivity / (mu * math.sqrt(share / rounds)),
                         }
                         for step, rounds, share, sensitivity in steps
                     ],
@@ -289,6 +322,8 @@ def experiment(n_sites: int = 10, n: int = 9000, mu: float = 0.719) -> dict[str,
                     }
                     for m, p in predict.items()
                 ],
+                "evaluation": evaluation_of(y[test], predict["federated_private"][test]),
+                "dropouts": [],
                 "by_site": [
                     {
                         "site": names[s],
@@ -480,9 +515,7 @@ def test_tables_hold_the_results_to_their_rounding(results: dict[str, Any], tmp_
         read.table("Privacy spending")[1:-1], task["privacy"]["releases"], strict=True
     ):
         assert row[1:3] == [str(release["rounds"]), fixed(100 * release["share"], 1) + "%"]
-        for shown, key in zip(
-            row[3:], ("mu_per_round", "sensitivity", "noise_std_per_site"), strict=True
-        ):
+        for shown, key in zip(row[3:], ("mu_per_round", "sensitivity", "noise_std"), strict=True):
             assert float(shown.replace(",", "")) == float(f"{release[key]:.3g}")
     for name, model in (("federated_private", "Federated, private"), ("pooled_additive", "Pooled")):
         for row, entry in zip(
@@ -493,6 +526,27 @@ def test_tables_hold_the_results_to_their_rounding(results: dict[str, Any], tmp_
                 fixed(100 * entry["observed"], 1) + "%",
                 f"{entry['rows']:,}",
             ]
+
+
+def test_what_was_measured_under_privacy_stands_with_its_intervals(
+    results: dict[str, Any], tmp_path: Path
+) -> None:
+    text, read = page(results, tmp_path)
+    measured = results["tasks"]["approved"]["evaluation"]
+    rows = {row[0]: row[1] for row in read.table("Measured under privacy for")[1:]}
+    area = measured["overall"]["auroc"]
+    assert rows["AUROC"] == (
+        f"{fixed(area['value'], 3)} {fixed(area['low'], 3)} to {fixed(area['high'], 3)}"
+    )
+    assert rows["Calibration error"] == "not enough data"
+    assert f"the AUROC at {fixed(area['value'], 3)} (95 % interval {fixed(area['low'], 3)}" in text
+    levels = read.table("Measured under privacy by sex")[1:]
+    assert levels[1][0] == HOSTILE
+    assert levels[1][5] == "not enough data"
+    assert levels[2] == ["missing", "hidden: 10 or fewer, or needed to hide such a cell"]
+    measured["overall"]["auroc"] = None
+    text, _ = page(results, tmp_path)
+    assert "not enough data under the noise to say how good" in text
 
 
 def test_promise_is_stated_with_its_unit_and_multiplicity(
@@ -591,7 +645,7 @@ def test_run_without_privacy_says_so_loudly(results: dict[str, Any], tmp_path: P
     for key in ("epsilon", "mu", "epsilon_at_multiplicity"):
         task["privacy"][key] = results["privacy"][key] = None
     for release in task["privacy"]["releases"]:
-        release["mu_per_round"] = release["noise_std_per_site"] = None
+        release["mu_per_round"] = release["noise_std"] = None
     task["ladder"] = [entry for entry in task["ladder"] if not entry["private"]]
     for entry in task["by_site"]:
         entry["auroc"]["federated_private"] = None
@@ -697,8 +751,8 @@ def test_colours_keep_their_contrast(scheme: str) -> None:
 
 
 def test_another_schema_version_is_refused(results: dict[str, Any], tmp_path: Path) -> None:
-    results["schema_version"] = 2
-    with pytest.raises(ReportError, match="schema version 2 and this report reads 1"):
+    results["schema_version"] = 3
+    with pytest.raises(ReportError, match="schema version 3 and this report reads 2"):
         render(results, tmp_path / "report.html")
     assert not list(tmp_path.iterdir())
 

@@ -82,10 +82,28 @@ def test_a_value_of_the_wrong_type_is_named_with_its_key(
         ("delta", math.nan),
         ("multiplicity", 0),
         ("max_records_per_patient", 0),
+        ("max_patients_per_site", 0),
+        ("dropouts", -0.1),
+        ("dropouts", 1.0),
+        ("dropouts", math.nan),
+        ("dropouts", 0.95),
+        ("colluders", 1.0),
+        ("colluders", 0.8),
+        ("retries", -1),
         ("shares", {"histogram": 1.0}),
-        ("shares", {"histogram": 0.5, "gram": 0.5, "gradient": 0.5, "recalibration": 0.5}),
-        ("shares", {"histogram": 0.0, "gram": 0.2, "gradient": 0.7, "recalibration": 0.1}),
-        ("shares", {"histogram": math.nan, "gram": 0.2, "gradient": 0.7, "recalibration": 0.1}),
+        *(
+            (
+                "shares",
+                {
+                    "histogram": first,
+                    "gram": 0.2,
+                    "gradient": 0.5,
+                    "recalibration": 0.1,
+                    "retry": 0.1,
+                },
+            )
+            for first in (0.5, 0.0, math.nan)
+        ),
     ],
 )
 def test_a_promise_that_is_none_is_refused(key: str, value: Any) -> None:
@@ -156,17 +174,44 @@ def test_all_releases_of_a_plan_compose_to_its_budget(epsilon: float, rounds: in
     assert gdp_epsilon(ours.composed_mu() or 0.0, 1e-5) == pytest.approx(epsilon, rel=1e-6)
 
 
-def test_a_patient_at_several_sites_is_promised_less() -> None:
-    single = plan(privacy={"epsilon": 3, "multiplicity": 1})
-    assert single.epsilon_at_multiplicity() == pytest.approx(3.0, rel=1e-9)
-    several = plan(privacy={"epsilon": 3, "multiplicity": 3})
+@pytest.mark.parametrize(("secure_sum", "power"), [(True, 1.0), (False, 0.5)])
+def test_a_patient_at_several_sites_is_promised_less(secure_sum: bool, power: float) -> None:
+    single = plan(privacy={"epsilon": 3, "multiplicity": 1, "secure_sum": secure_sum})
+    assert single.joint_mu == pytest.approx(gdp_mu(3.0, 1e-5), rel=1e-9)
+    several = plan(privacy={"epsilon": 3, "multiplicity": 3, "secure_sum": secure_sum})
     at_most = min(3, len(several.sites))  # nobody stands at more sites than train
-    assert several.epsilon_at_multiplicity() == pytest.approx(
-        gdp_epsilon(gdp_mu(3.0, 1e-5) * math.sqrt(at_most), 1e-5)
-    )
+    assert several.joint_mu == pytest.approx(gdp_mu(3.0, 1e-5) * at_most**power)
 
 
 def test_without_privacy_there_is_no_mu_to_name() -> None:
     ours = plan(privacy={"epsilon": "none"})
     assert (ours.mu, ours.mu_of("gram"), ours.composed_mu()) == (None, None, None)
-    assert ours.epsilon_at_multiplicity() is None
+    assert (ours.joint_mu, ours.mu_alone, ours.secure_sum) == (None, None, False)
+
+
+@pytest.mark.parametrize(
+    ("n", "dropouts", "colluders", "shares", "secure"),
+    [
+        (1, 0, 1, 1, False),
+        (2, 0, 1, 1, True),
+        (3, 0, 1, 2, True),
+        (4, 1, 1, 2, True),
+        (10, 3, 1, 6, True),
+        (11, 3, 1, 7, True),
+        (100, 30, 10, 60, True),
+    ],
+)
+def test_noise_suffices_after_dropouts_and_against_colluders(
+    n: int, dropouts: int, colluders: int, shares: int, secure: bool
+) -> None:
+    ours = plan(sites=[f"provider-{number}" for number in range(n)])
+    assert (ours.dropouts, ours.colluders) == (dropouts, colluders)
+    assert (ours.noise_shares, ours.secure_sum) == (shares, secure)
+    assert ours.minimum_sites == n - dropouts
+    assert ours.retries == (2 if dropouts else 0)
+
+
+def test_nobody_has_to_trust_others_noise_where_there_is_no_secure_sum() -> None:
+    ours = plan(privacy={"secure_sum": False}, sites=[f"provider-{n}" for n in range(10)])
+    assert (ours.noise_shares, ours.retries, ours.dropouts) == (1, 0, 3)
+    assert ours.mu_alone == ours.mu

@@ -21,6 +21,8 @@ from flwr.cli.build import build_fab_from_disk
 from data_contracts.network import site_folders
 from data_contracts.synthetic.generate import generate
 from federation import client_app, process_tree, server_app, simulation
+from federation.enrolment import enrol
+from federation.identity import REGISTRY_FILE
 from federation.in_process import run_in_process
 from federation.plan import RunPlan
 from federation.results import RunFailedError, read_result
@@ -39,6 +41,7 @@ CHECKOUT = Path(__file__).parents[1]
 def network(tmp_path: Path) -> Path:
     folder = tmp_path / "network"
     generate(folder, preset="seed_manual", n_requests=3000, n_payers=3, n_providers=2, seed=1)
+    enrol(site_folders(folder), folder / REGISTRY_FILE)
     return folder
 
 
@@ -166,6 +169,7 @@ def test_the_model_is_that_of_one_process_and_only_loopback_is_listened_on(
         "plan": plan.to_json(),
         "sites": str(network / "sites"),
         "result": str(alone),
+        "registry": str(network / REGISTRY_FILE),
         "timeout": 60.0,
     }
     run_in_process(server_app.app, client_app.app, nodes, run_config)

@@ -1,10 +1,10 @@
 """What a site answers and what it refuses, before it looks at a row."""
 
-import dataclasses
 import math
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -13,21 +13,22 @@ import pytest
 from data_contracts.features import grid_of
 from data_contracts.manifest import SiteManifest
 from federation import site
-from federation.messages import MessageError
+from federation.ledger import Ledger, LedgerError, Population, ledger_file
+from federation.messages import Answer, MessageError, Request
 from federation.plan import RunPlan
+from federation.run_state import RunStateError
+from federation.roster import RosterError, SecureSumError, TooFewSitesError
+from federation.secure_sum import Upload
 from federation.settings import PrivacySettings
-from federation.site import (
-    SiteError,
-    SitePolicyError,
-    answer,
-    training_rows,
-)
-from models.mechanisms import SeededNoise, SystemNoise
+from federation.site import SiteError, SitePolicyError, answer, greet, site_rows
+from models.mechanisms import LOG2_STD, SeededNoise, SystemNoise
 from models.queries import GradientQuery, GramQuery, HistogramQuery, Query, ScoreQuery
+from models.score_histogram import EvaluationQuery
 from models.tasks.task import TaskDataError
 
 PlanMaker = Callable[..., RunPlan]
 WITHOUT = PrivacySettings(epsilon=None)
+UNMASKED = PrivacySettings(epsilon=3.0, secure_sum=False)
 
 
 def sizes(plan: RunPlan) -> np.ndarray:
@@ -40,88 +41,100 @@ def ones(plan: RunPlan) -> tuple[np.ndarray, np.ndarray]:
     return np.ones(heights.sum()), np.stack([heights, np.ones_like(heights)], axis=1)
 
 
-@pytest.fixture
-def manifest_file(provider_folders: list[Path]) -> Path:
-    return provider_folders[0] / "site.toml"
+def gradient(plan: RunPlan, clip: float = 1.0) -> GradientQuery:
+    d = len(plan.features())
+    return GradientQuery(*ones(plan), np.eye(d), np.zeros(d + 1), clip)
+
+
+def words(given: object) -> np.ndarray:
+    assert isinstance(given, Upload)
+    return given.words
+
+
+def ledger(file: Path) -> Ledger:
+    return Ledger.existing(ledger_file(file.parent))
 
 
 @pytest.fixture
-def private_file(provider_folders: list[Path], tmp_path: Path) -> Path:
-    """The same site, its data declared private."""
-    manifest = SiteManifest.load(provider_folders[0])
-    return dataclasses.replace(manifest, origin="private").write(tmp_path)
+def files(provider_folders: list[Path]) -> list[Path]:
+    return [folder / "site.toml" for folder in provider_folders]
 
 
 # --- private data ------------------------------------------------------------------------------
 
 
-def test_private_data_are_not_used_with_noise_that_somebody_could_draw_again(
-    make_plan: PlanMaker, private_file: Path
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"noise_seed": 0}, "refuses reproducible noise"),
+        ({"noise_seed": None, "privacy": WITHOUT}, "refuses to train without privacy"),
+        ({"noise_seed": None, "privacy": PrivacySettings(epsilon=4.0)}, "refuses epsilon = 4"),
+        (
+            {"noise_seed": None, "privacy": PrivacySettings(epsilon=3.0, delta=1e-3)},
+            "refuses epsilon = 3 at delta = 0.001",
+        ),
+    ],
+)
+def test_private_data_are_not_used_as_a_plan_would_have_it(
+    make_plan: PlanMaker, private_sites: list[Path], changes: dict[str, Any], words: str
 ) -> None:
-    plan = make_plan(noise_seed=0)
-    with pytest.raises(SitePolicyError, match="refuses reproducible noise"):
-        answer(private_file, plan, HistogramQuery(sizes(plan)), 1)
+    plan = make_plan(**changes)
+    with pytest.raises(SitePolicyError, match=words):
+        greet(private_sites[0], plan, "0" * 32)
+    with pytest.raises(SitePolicyError, match=words):
+        answer(private_sites[0], plan, Request(HistogramQuery(sizes(plan)), "0" * 32, 1))
+    assert not ledger_file(private_sites[0].parent).exists()
 
 
-def test_private_data_are_not_used_without_privacy(
-    make_plan: PlanMaker, private_file: Path
-) -> None:
-    plan = make_plan(privacy=WITHOUT, noise_seed=None)
-    with pytest.raises(SitePolicyError, match="refuses to train without privacy"):
-        answer(private_file, plan, HistogramQuery(sizes(plan)), 1)
-
-
-def test_a_site_is_private_unless_it_says_otherwise(private_file: Path) -> None:
-    text = private_file.read_text(encoding="utf-8").replace('origin = "private"\n', "")
-    private_file.write_text(text, encoding="utf-8")
-    assert SiteManifest.load(private_file).origin == "private"
+def test_a_site_is_private_unless_it_says_otherwise(private_sites: list[Path]) -> None:
+    text = private_sites[0].read_text(encoding="utf-8").replace('origin = "private"\n', "")
+    private_sites[0].write_text(text, encoding="utf-8")
+    assert SiteManifest.load(private_sites[0]).origin == "private"
 
 
 def test_private_data_are_answered_with_noise_that_nobody_can_draw_again(
-    make_plan: PlanMaker, private_file: Path
+    make_plan: PlanMaker, private_sites: list[Path], coordinator: Any
 ) -> None:
-    plan = make_plan(noise_seed=None)
-    manifest = SiteManifest.load(private_file)
-    assert isinstance(site.noise_source(manifest, plan), SystemNoise)
+    plan = make_plan(noise_seed=None, privacy=UNMASKED)
+    manifest = SiteManifest.load(private_sites[0])
+    assert isinstance(site.check_policy(manifest, plan), SystemNoise)
     query = HistogramQuery(sizes(plan))
-    first, second = (answer(private_file, plan, query, 1).values for _ in range(2))
+    first, second = (words(coordinator(plan, private_sites[:1]).ask(query)[0]) for _ in range(2))
     assert not np.isin(first, second).any()
 
 
 @pytest.mark.parametrize("query", [GramQuery, GradientQuery, ScoreQuery])
-def test_a_query_without_a_bound_is_never_answered_where_privacy_is_promised(
-    make_plan: PlanMaker, private_file: Path, query: type[Query]
+def test_a_query_without_a_bound_is_never_answered_or_charged_where_privacy_is_promised(
+    make_plan: PlanMaker, private_sites: list[Path], coordinator: Any, query: type[Query]
 ) -> None:
     plan = make_plan(noise_seed=None)
-    d = len(plan.features())
-    asked: Query
+    asked: Query = gradient(plan, math.inf)
     if query is GramQuery:
         asked = GramQuery(*ones(plan), math.inf)
-    elif query is GradientQuery:
-        asked = GradientQuery(*ones(plan), np.eye(d), np.zeros(d + 1), math.inf)
-    else:
+    elif query is ScoreQuery:
         asked = ScoreQuery(np.zeros(sizes(plan).sum()), sizes(plan), 0.0, 16, 8.0, math.inf)
-    with pytest.raises(ValueError, match="positive and finite"):
-        answer(private_file, plan, asked, 1)
+    with pytest.raises(ValueError, match="must lie between"):
+        coordinator(plan, private_sites).ask(asked)
+    assert ledger(private_sites[0]).charges() == []
 
 
 def test_a_site_outside_the_plan_or_of_the_other_role_is_not_charged(
-    make_plan: PlanMaker, manifest_file: Path, small_network: Path
+    make_plan: PlanMaker, files: list[Path], small_network: Path
 ) -> None:
     plan = make_plan()
-    query = HistogramQuery(sizes(plan))
+    request = Request(HistogramQuery(sizes(plan)), "0" * 32, 1)
     others = make_plan(sites=plan.sites[1:])
     with pytest.raises(SitePolicyError, match="not asked to train"):
-        answer(manifest_file, others, query, 1)
+        answer(files[0], others, request)
     payer = small_network / "sites" / plan.payers[0] / "site.toml"
     with pytest.raises(SitePolicyError, match="trained by providers"):
-        answer(payer, make_plan(sites=(*plan.sites, plan.payers[0])), query, 1)
+        answer(payer, make_plan(sites=(*plan.sites, plan.payers[0])), request)
 
 
 def test_reasons_that_depend_on_private_rows_stay_at_the_site(
-    private_file: Path, manifest_file: Path, caplog: pytest.LogCaptureFixture
+    private_sites: list[Path], files: list[Path], caplog: pytest.LogCaptureFixture
 ) -> None:
-    private, public = SiteManifest.load(private_file), SiteManifest.load(manifest_file)
+    private, public = SiteManifest.load(private_sites[0]), SiteManifest.load(files[0])
     with pytest.raises(SiteError) as told, site.reasons_kept_at_site(private):
         raise TaskDataError("17 of 300 rows are wrong")
     assert "17" not in str(told.value)
@@ -130,8 +143,9 @@ def test_reasons_that_depend_on_private_rows_stay_at_the_site(
     assert "17 of 300 rows are wrong" in caplog.text
     with pytest.raises(TaskDataError, match="17"), site.reasons_kept_at_site(public):
         raise TaskDataError("17 of 300 rows are wrong")
-    with pytest.raises(SitePolicyError, match="plan"), site.reasons_kept_at_site(private):
-        raise SitePolicyError("the plan asks for no privacy")
+    for error in (SitePolicyError, MessageError, SecureSumError, RunStateError):
+        with pytest.raises(error, match="plan"), site.reasons_kept_at_site(private):
+            raise error("the plan asks for something else")
 
 
 def test_changed_data_are_read_again(
@@ -140,71 +154,225 @@ def test_changed_data_are_read_again(
     folder = tmp_path / "copy"
     shutil.copytree(provider_folders[0], folder)
     plan = make_plan()
-    before = training_rows(folder / "site.toml", plan)
-    assert training_rows(folder / "site.toml", plan) is before
+    before = site_rows(folder / "site.toml", plan, "train")
+    assert site_rows(folder / "site.toml", plan, "train") is before
     for part in SiteManifest.load(folder).tables["pa_request"].glob("*.parquet"):
         pl.read_parquet(part).head(200).write_parquet(part)
-    assert training_rows(folder / "site.toml", plan).n_rows < before.n_rows
+    assert site_rows(folder / "site.toml", plan, "train").n_rows < before.n_rows
 
 
-# --- noise -------------------------------------------------------------------------------------
+# --- noise and masks -----------------------------------------------------------------------------
 
 
-def test_an_answer_is_the_exact_sum_and_noise_as_the_plan_prices_it(
-    make_plan: PlanMaker, manifest_file: Path
+@pytest.mark.parametrize("secure_sum", [True, False])
+def test_answers_are_exact_sums_and_noise_as_the_plan_prices_it(
+    make_plan: PlanMaker, files: list[Path], coordinator: Any, secure_sum: bool
 ) -> None:
-    plan = make_plan(noise_seed=9)
+    plan = make_plan(noise_seed=9, privacy=PrivacySettings(epsilon=3.0, secure_sum=secure_sum))
     query = HistogramQuery(sizes(plan))
-    exact = query.answer(training_rows(manifest_file, plan))
-    given = answer(manifest_file, plan, query, 1)
-    std = query.sensitivity / (plan.mu_of("histogram") or 0.0)
-    stream = f"{plan.digest}/histogram/1"
-    drawn = SeededNoise(9, given.site).standard_normal(exact.size, stream=stream)
-    assert given.noise_std == std
-    assert given.values == pytest.approx(exact + std * drawn, rel=1e-12)
+    given = coordinator(plan, files).ask(query)
+    mechanism = plan.release(query, retry=False)
+    keys = [SeededNoise(9, each.site).key(f"{plan.digest}/histogram/1/0") for each in given]
+    expected = [
+        mechanism.release(query.answer(site_rows(file, plan, "train")), key)
+        for file, key in zip(files, keys, strict=True)
+    ]
+    assert np.array_equal(sum(map(words, given)), sum(expected))
+    for each, own in zip(given, expected, strict=True):
+        assert np.array_equal(words(each), own) == (not secure_sum)
+    assert mechanism.shares == (2 if secure_sum else 1)
+    assert mechanism.noise_std(mechanism.shares) == pytest.approx(
+        query.sensitivity / (plan.mu_of("histogram") or 0.0), rel=1e-4
+    )
 
 
-def test_every_round_has_noise_of_its_own(make_plan: PlanMaker, manifest_file: Path) -> None:
-    plan = make_plan(noise_seed=9)
-    d = len(plan.features())
-    query = GradientQuery(*ones(plan), np.eye(d), np.zeros(d + 1), 1.0)
-    first, second = (answer(manifest_file, plan, query, number).values for number in (1, 2))
+def test_every_round_and_every_retry_has_noise_of_its_own(
+    make_plan: PlanMaker, files: list[Path], coordinator: Any
+) -> None:
+    plan = make_plan(noise_seed=9, privacy=UNMASKED)
+    asked = coordinator(plan, files[:1])
+    first, second = (words(asked.ask(gradient(plan), number)[0]) for number in (1, 2))
     assert not np.isin(first, second).any()
 
 
 def test_public_data_may_be_used_without_privacy_and_then_nothing_is_added(
-    make_plan: PlanMaker, manifest_file: Path
+    make_plan: PlanMaker, files: list[Path], coordinator: Any
 ) -> None:
     plan = make_plan(privacy=WITHOUT)
     query = HistogramQuery(sizes(plan))
-    given = answer(manifest_file, plan, query, 1)
-    exact = query.answer(training_rows(manifest_file, plan))
-    assert given.noise_std == 0.0
-    assert np.array_equal(given.values, exact)
+    given = coordinator(plan, files).ask(query)[0]
+    assert isinstance(given, Answer)
+    assert np.array_equal(given.values, query.answer(site_rows(files[0], plan, "train")))
 
 
-# --- rounds ------------------------------------------------------------------------------------
+def test_an_evaluation_is_answered_with_held_out_patients_alone(
+    make_plan: PlanMaker, files: list[Path], coordinator: Any
+) -> None:
+    plan = make_plan(privacy=WITHOUT)
+    n_codes = sizes(plan)
+    query = EvaluationQuery(
+        np.zeros(n_codes.sum()), n_codes, 0.0, np.zeros(1), np.zeros(0, dtype=np.int64), 1, math.inf
+    )
+    given = coordinator(plan, files).ask(query)[0]
+    train, held_out = (site_rows(files[0], plan, side) for side in ("train", "held_out"))
+    assert np.array_equal(given.values, query.answer(held_out))
+    assert not np.array_equal(given.values, query.answer(train))
 
 
-@pytest.mark.parametrize("number", [-1, 0, 2, 99])
+# --- the ledger ----------------------------------------------------------------------------------
+
+
+def test_every_release_is_charged_with_what_it_costs_and_whom(
+    make_plan: PlanMaker, private_sites: list[Path], coordinator: Any
+) -> None:
+    plan = make_plan(noise_seed=None)
+    asked = coordinator(plan, private_sites)
+    asked.ask(HistogramQuery(sizes(plan)))
+    asked.ask(gradient(plan), 2)
+    charges = [charge for _, charge in ledger(private_sites[0]).charges()]
+    assert [(charge.step, charge.round) for charge in charges] == [
+        ("histogram", 1),
+        ("gradient", 2),
+    ]
+    for charge in charges:
+        assert charge.run == asked.run
+        assert charge.plan == plan.digest
+        assert charge.mu == plan.mu_of(charge.step)
+        assert charge.population == Population("test", 0.25, "train")
+        # The noise that is charged is the one that the sum has for certain.
+        assert charge.sensitivity / charge.noise_std == pytest.approx(charge.mu, rel=1e-3)
+
+
+def test_a_round_is_answered_once_and_the_same_bytes_are_sent_again(
+    make_plan: PlanMaker, private_sites: list[Path], coordinator: Any
+) -> None:
+    plan = make_plan(noise_seed=None)
+    asked = coordinator(plan, private_sites)
+    first = asked.ask(gradient(plan))
+    again = asked.ask(gradient(plan))
+    assert all(np.array_equal(words(a), words(b)) for a, b in zip(first, again, strict=True))
+    assert len(ledger(private_sites[0]).charges()) == 1
+    other = gradient(plan, clip=2.0)
+    with pytest.raises(LedgerError, match="has charged gradient 1"):
+        asked.ask(other)
+    asked.ask(gradient(plan), 2)
+    with pytest.raises(LedgerError, match="has charged gradient 1"):
+        asked.ask(gradient(plan))  # what was sent is no longer kept
+
+
+def test_no_charge_no_answer(
+    make_plan: PlanMaker,
+    private_sites: list[Path],
+    coordinator: Any,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    plan = make_plan(noise_seed=None)
+    asked = coordinator(plan, private_sites)
+
+    def broken(*_: object) -> None:
+        raise LedgerError("disk full")
+
+    def never(*_: object) -> None:
+        raise AssertionError("computed before it was charged")
+
+    monkeypatch.setattr(Ledger, "charge", broken)
+    monkeypatch.setattr(HistogramQuery, "answer", lambda *_: np.zeros(sizes(plan).sum() + 3))
+    monkeypatch.setattr(type(plan.release(gradient(plan), retry=False)), "release", never)
+    with pytest.raises(LedgerError, match="disk full"):
+        asked.ask(HistogramQuery(sizes(plan)))
+
+
+def test_a_plan_that_the_budget_cannot_pay_for_is_refused_before_the_first_charge(
+    make_plan: PlanMaker, private_sites: list[Path], coordinator: Any
+) -> None:
+    plan = make_plan(noise_seed=None)
+    book = site.open_ledger(private_sites[0], SiteManifest.load(private_sites[0]))
+    book.set_budget(2.9, approved_by="test", reason="test")
+    with pytest.raises(SitePolicyError, match="budget of site provider-01 cannot pay") as told:
+        coordinator(plan, private_sites)
+    assert "2.9" not in str(told.value)
+    assert book.charges() == []
+    book.set_budget(3.0, approved_by="test", reason="test")
+    coordinator(plan, private_sites)
+
+
+def test_the_whole_plan_with_all_retries_costs_what_it_promises(make_plan: PlanMaker) -> None:
+    settings = PrivacySettings(epsilon=3.0, dropouts=0.4)
+    plan = make_plan(privacy=settings)
+    assert (plan.dropouts, plan.minimum_sites, plan.noise_shares, plan.retries) == (1, 2, 1, 2)
+    for cost in plan.costs().values():
+        assert cost.epsilon(settings.delta) == pytest.approx(3.0, rel=1e-9)
+    assert set(plan.costs()) == {
+        Population("test", 0.25, "train"), Population("test", 0.25, "held_out")
+    }  # fmt: skip
+
+
+# --- rounds and retries --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("number", [0, 2, 99])
 def test_a_round_that_the_plan_does_not_have_is_refused(
-    make_plan: PlanMaker, manifest_file: Path, number: int
+    make_plan: PlanMaker, files: list[Path], coordinator: Any, number: int
 ) -> None:
     plan = make_plan()
     with pytest.raises(MessageError, match=f"no round {number} of step 'histogram'"):
-        answer(manifest_file, plan, HistogramQuery(sizes(plan)), number)
+        coordinator(plan, files).ask(HistogramQuery(sizes(plan)), number)
 
 
-@pytest.mark.xfail(
-    reason="a site keeps no state between rounds yet; the ledger will refuse a second release",
-    raises=pytest.fail.Exception,
-    strict=True,
-)
-def test_a_round_is_answered_once(make_plan: PlanMaker, private_file: Path) -> None:
+def test_retries_are_charged_at_the_price_of_a_retry_and_counted_over_the_run(
+    make_plan: PlanMaker, private_sites: list[Path], coordinator: Any
+) -> None:
+    privacy = PrivacySettings(epsilon=3.0, dropouts=0.4, retries=1)
+    plan = make_plan(noise_seed=None, privacy=privacy)
+    asked = coordinator(plan, private_sites)
+    asked.ask(gradient(plan))
+    present = tuple(sorted(plan.sites))[1:]
+    request = asked.request(gradient(plan), retry=1, present=present)
+    with pytest.raises(RosterError, match="does not name site provider-01"):
+        answer(private_sites[0], plan, request)
+    words(answer(private_sites[1], plan, request))
+    charges = [charge for _, charge in ledger(private_sites[1]).charges()]
+    assert [(charge.step, charge.round) for charge in charges] == [("gradient", 1), ("retry", 1)]
+    assert charges[1].mu == plan.mu_of("retry")
+    # The same retry for another round is the same charge, and a second retry is not in the plan.
+    with pytest.raises(LedgerError, match="has charged retry 1"):
+        answer(private_sites[1], plan, asked.request(gradient(plan), 2, retry=1, present=present))
+    with pytest.raises(MessageError, match="the plan has 1 retries, not 2"):
+        answer(private_sites[1], plan, asked.request(gradient(plan), 2, retry=2, present=present))
+
+
+def test_a_sum_over_too_few_sites_is_refused_and_not_charged(
+    make_plan: PlanMaker, private_sites: list[Path], coordinator: Any
+) -> None:
     plan = make_plan(noise_seed=None)
-    answer(private_file, plan, HistogramQuery(sizes(plan)), 1)
-    with pytest.raises(SitePolicyError):
-        answer(private_file, plan, HistogramQuery(sizes(plan)), 1)
+    asked = coordinator(plan, private_sites)
+    present = tuple(sorted(plan.sites))[:2]
+    with pytest.raises(TooFewSitesError, match="a sum needs 3"):
+        answer(private_sites[0], plan, asked.request(gradient(plan), present=present))
+    assert ledger(private_sites[0]).charges() == []
+
+
+def test_a_run_keeps_its_roster_and_an_unknown_run_has_none(
+    make_plan: PlanMaker, private_sites: list[Path], coordinator: Any
+) -> None:
+    plan = make_plan(noise_seed=None, privacy=PrivacySettings(epsilon=3.0, dropouts=0.4))
+    asked = coordinator(plan, private_sites)
+    present = tuple(sorted(plan.sites))[:2]
+    asked.ask(gradient(plan))
+    smaller = asked.request(gradient(plan), 2, present=present, offers=asked.offers[:2])
+    with pytest.raises(RunStateError, match="another roster"):
+        answer(private_sites[0], plan, smaller)
+    stranger = coordinator(plan, private_sites[1:])
+    request = stranger.request(gradient(plan), present=present, offers=asked.offers)
+    with pytest.raises(SecureSumError, match="another run"):
+        answer(private_sites[0], plan, request)
+    for bad in ("", "../../x", "0" * 31, "G" * 32):
+        with pytest.raises(RunStateError, match="32 hexadecimal digits"):
+            greet(private_sites[0], plan, bad)
+
+
+def test_noise_is_far_larger_than_the_unit_that_it_is_counted_in() -> None:
+    assert LOG2_STD >= 20
 
 
 # --- queries that do not fit -------------------------------------------------------------------
@@ -237,17 +405,22 @@ def misfits(plan: RunPlan) -> dict[str, Query]:
 @pytest.mark.parametrize("case", range(11))
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")
 def test_a_query_that_does_not_fit_the_plan_is_refused_before_a_row_is_read(
-    make_plan: PlanMaker, manifest_file: Path, monkeypatch: pytest.MonkeyPatch, case: int
+    make_plan: PlanMaker,
+    files: list[Path],
+    coordinator: Any,
+    monkeypatch: pytest.MonkeyPatch,
+    case: int,
 ) -> None:
     plan = make_plan()
     name, query = list(misfits(plan).items())[case]
+    asked = coordinator(plan, files)
 
     def never(*_: object) -> None:
         raise AssertionError(f"{name}: rows were read")
 
-    monkeypatch.setattr(site, "training_rows", never)
+    monkeypatch.setattr(site, "site_rows", never)
     with pytest.raises(MessageError, match="does not fit"):
-        answer(manifest_file, plan, query, 1)
+        asked.ask(query)
 
 
 # --- how many patients a site has does not show ------------------------------------------------
@@ -255,30 +428,19 @@ def test_a_query_that_does_not_fit_the_plan_is_refused_before_a_row_is_read(
 
 @pytest.mark.parametrize("share", [0.99, 1 - 1e-9])
 def test_a_site_with_few_patients_or_none_answers_like_any_other(
-    make_plan: PlanMaker, private_file: Path, share: float
+    make_plan: PlanMaker, private_sites: list[Path], coordinator: Any, share: float
 ) -> None:
     # A refusal would tell whether a patient is among the few that a coordinator singled out.
     plan = make_plan(test_share=share, noise_seed=None)
-    released = answer(private_file, plan, HistogramQuery(sizes(plan)), 1)
-    assert released.values.size == sizes(plan).sum() + 3
-    assert np.isfinite(released.values).all()
+    for each in coordinator(plan, private_sites).ask(HistogramQuery(sizes(plan))):
+        assert words(each).size == sizes(plan).sum() + 3
 
 
-# --- the site's own cap ------------------------------------------------------------------------
-
-
-def test_private_data_have_a_cap_on_epsilon_that_the_site_owns(
-    make_plan: PlanMaker, private_file: Path
+def test_a_site_may_allow_more_than_the_usual_epsilon(
+    make_plan: PlanMaker, private_sites: list[Path], coordinator: Any
 ) -> None:
-    greedy = make_plan(privacy=PrivacySettings(epsilon=1e9), noise_seed=None)
-    query = HistogramQuery(sizes(greedy))
-    with pytest.raises(SitePolicyError, match="allows max_epsilon = 3"):
-        answer(private_file, greedy, query, 1)
-    by_delta = make_plan(privacy=PrivacySettings(epsilon=3.0, delta=1e-3), noise_seed=None)
-    with pytest.raises(SitePolicyError, match="max_epsilon"):
-        answer(private_file, by_delta, query, 1)
-    text = private_file.read_text(encoding="utf-8")
-    raised = text.replace("[site]\n", "[site]\nmax_epsilon = 8.0\n")
-    private_file.write_text(raised, encoding="utf-8")
+    for file in private_sites:
+        text = file.read_text(encoding="utf-8")
+        file.write_text(text.replace("[site]\n", "[site]\nmax_epsilon = 8.0\n"), encoding="utf-8")
     more = make_plan(privacy=PrivacySettings(epsilon=8.0), noise_seed=None)
-    assert answer(private_file, more, query, 1).noise_std > 0
+    assert len(coordinator(more, private_sites).ask(HistogramQuery(sizes(more)))) == 3

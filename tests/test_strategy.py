@@ -12,14 +12,18 @@ from flwr.clientapp import ClientApp
 from flwr.serverapp import Grid, ServerApp
 
 from federation import site
+from federation.identity import REGISTRY_FILE, Registry
 from federation.in_process import run_in_process
-from federation.messages import Answer, decode_query, encode_answer
+from federation.messages import Answer, decode_request, encode_answer
 from federation.plan import RunPlan
+from federation.roster import SecureSumError
+from federation.secure_sum import Upload
 from federation.settings import PrivacySettings
 from federation.strategy import SiteFailureError, TrainingResult, run
+from models.mechanisms import GaussianSum
 
 PlanMaker = Callable[..., RunPlan]
-Deed = Callable[[Answer], Answer | RecordDict]
+Deed = Callable[[Answer | Upload], Answer | Upload | RecordDict]
 
 BAD = "provider-02"  # the site that misbehaves, neither the first nor the last of the plan
 
@@ -30,18 +34,24 @@ def client(plan: RunPlan, deeds: dict[str, Deed], names: dict[str, object]) -> C
 
     @app.query()
     def hello(message: Message, context: Context) -> Message:
-        own = Path(str(context.node_config["site"])).parent.name
-        record = ConfigRecord({"site": names.get(own, own)})  # type: ignore[dict-item]
+        file = Path(str(context.node_config["site"]))
+        own = file.parent.name
+        asked = message.content["config"]
+        assert isinstance(asked, ConfigRecord)
+        said: dict[str, object] = {"site": names.get(own, own)}
+        if own in plan.sites and (offer := site.greet(file, plan, str(asked["run"]))):
+            said |= {"key": offer.public_key, "signature": offer.signature}
+        record = ConfigRecord(said)  # type: ignore[arg-type]
         content = RecordDict({"config": record}) if names.get(own) != "" else RecordDict({})
         return Message(content, reply_to=message)
 
     @app.train()
     def train(message: Message, context: Context) -> Message:
         file = Path(str(context.node_config["site"]))
-        answer = site.answer(file, plan, *decode_query(message.content))
+        answer = site.answer(file, plan, decode_request(message.content, plan.digest))
         deed = deeds.get(file.parent.name)
         done = answer if deed is None else deed(answer)
-        content = encode_answer(done) if isinstance(done, Answer) else done
+        content = done if isinstance(done, RecordDict) else encode_answer(done)
         return Message(content, reply_to=message)
 
     return app
@@ -50,6 +60,7 @@ def client(plan: RunPlan, deeds: dict[str, Deed], names: dict[str, object]) -> C
 def carry_out(
     plan: RunPlan,
     folders: list[Path],
+    registry: Registry | None = None,
     *,
     deeds: dict[str, Deed] | None = None,
     names: dict[str, object] | None = None,
@@ -60,7 +71,8 @@ def carry_out(
 
     @server.main()
     def main(grid: Grid, context: Context) -> None:
-        results.append(run(grid, plan, timeout=timeout))
+        known = registry or Registry.load(folders[0].parents[1] / REGISTRY_FILE)
+        results.append(run(grid, plan, registry=known, timeout=timeout))
 
     nodes = [{"site": str(folder / "site.toml")} for folder in folders]
     run_in_process(server, client(plan, deeds or {}, names or {}), nodes, {})
@@ -86,10 +98,15 @@ def test_a_run_asks_every_step_in_order_and_says_what_it_cost(
         ("gradient", 2),
         ("gradient", 3),
         ("recalibration", 1),
+        ("evaluation", 1),
     ]
     for record in rounds:
-        one_site = record.sensitivity / (plan.mu_of(record.step) or 0.0)
-        assert record.noise_std == pytest.approx(one_site * math.sqrt(len(plan.sites)))
+        enough = record.sensitivity / (plan.mu_of(record.step) or 0.0)
+        assert record.noise_std == pytest.approx(
+            enough * math.sqrt(3 / plan.noise_shares), rel=1e-3
+        )
+        assert (record.sites, record.retries) == (3, 0)
+        assert record.mu == plan.mu_of(record.step)
 
 
 def test_the_same_seed_gives_the_same_model_bit_for_bit(
@@ -127,54 +144,87 @@ def replace(**changes: object) -> Deed:
     return lambda answer: dataclasses.replace(answer, **changes)  # type: ignore[arg-type]
 
 
-def with_value(value: float) -> Deed:
-    def deed(answer: Answer) -> Answer:
-        values = answer.values.copy()
-        values[0] = value
-        return dataclasses.replace(answer, values=values)
+def changed(edit: Callable[[np.ndarray], np.ndarray]) -> Deed:
+    """Change what was sent, after it was signed."""
+
+    def deed(answer: Answer | Upload) -> Answer | Upload:
+        if isinstance(answer, Upload):
+            return dataclasses.replace(answer, words=edit(answer.words))
+        return dataclasses.replace(answer, values=edit(answer.values))
 
     return deed
 
 
-def fail(_: Answer) -> Answer:
+def with_value(value: float) -> Deed:
+    return changed(lambda values: np.where(np.arange(values.size) == 0, value, values))
+
+
+def unmasked(answer: Answer | Upload) -> Answer:
+    assert isinstance(answer, Upload)
+    return Answer(answer.site, answer.words.astype(np.float64))
+
+
+def fail(_: Answer | Upload) -> Answer:
     raise RuntimeError("disk full")
 
 
 GARBAGE = RecordDict({"arrays": ArrayRecord({"v": Array(np.ones(2))}), "config": ConfigRecord({})})
+PRIVATE, UNMASKED, OPEN = (
+    PrivacySettings(epsilon=3.0),
+    PrivacySettings(epsilon=3.0, secure_sum=False),
+    PrivacySettings(epsilon=None),
+)
 
-WRONG: dict[str, tuple[Deed, str]] = {
-    "too short": (lambda a: dataclasses.replace(a, values=a.values[:-1]), "values, not"),
-    "too long": (lambda a: dataclasses.replace(a, values=np.append(a.values, 0.0)), "values, not"),
-    "empty": (lambda a: dataclasses.replace(a, values=a.values[:0]), "values, not"),
-    "a single value": (lambda a: dataclasses.replace(a, values=a.values[:1]), "values, not"),
-    "NaN": (with_value(math.nan), "finite"),
-    "infinity": (with_value(math.inf), "finite"),
-    "a matrix": (lambda a: dataclasses.replace(a, values=a.values[None, :]), "vector"),
-    "no noise": (replace(noise_std=0.0), "noise"),
-    "less noise": (lambda a: dataclasses.replace(a, noise_std=a.noise_std * (1 - 1e-6)), "noise"),
-    "more noise": (lambda a: dataclasses.replace(a, noise_std=a.noise_std * 2), "noise"),
-    "NaN noise": (replace(noise_std=math.nan), "noise"),
+ANYWAY: dict[str, tuple[Deed, str]] = {
     "another's name": (replace(site="provider-01"), "in the name of provider-01"),
     "no name": (replace(site=""), "in the name of"),
     "garbage": (lambda _: GARBAGE, "nonsense"),
     "nothing": (lambda _: RecordDict({}), "nonsense"),
     "an exception": (fail, "disk full"),
 }
+WRONG_SUMS: dict[str, tuple[Deed, str]] = {
+    "too short": (changed(lambda v: v[:-1]), "values, not"),
+    "too long": (changed(lambda v: np.append(v, 0.0)), "values, not"),
+    "empty": (changed(lambda v: v[:0]), "values, not"),
+    "NaN": (with_value(math.nan), "finite"),
+    "infinity": (with_value(math.inf), "finite"),
+    "a matrix": (changed(lambda v: v[None, :]), "vector"),
+    **ANYWAY,
+}
+WRONG_UPLOADS: dict[str, tuple[Deed, str]] = {
+    "too short": (changed(lambda v: v[:-1]), "shape"),
+    "too long": (changed(lambda v: np.append(v, v[:1])), "shape"),
+    "empty": (changed(lambda v: v[:0]), "shape"),
+    "a matrix": (changed(lambda v: v[None, :]), "vector"),
+    "another word": (changed(lambda v: v + np.uint64(1)), "not signed"),
+    "no signature": (replace(signature=b""), "not signed"),
+    "another's attempt": (replace(attempt=b"x" * 32), "another attempt"),
+    "no noise": (unmasked, "the plan asks for noise"),
+    **ANYWAY,
+}
+CASES = [(OPEN, wrong) for wrong in WRONG_SUMS.items()]
+CASES += [(privacy, wrong) for privacy in (PRIVATE, UNMASKED) for wrong in WRONG_UPLOADS.items()]
+IDS = [f"{'plain' if p is OPEN else 'masked' if p.secure_sum else 'unmasked'}, {w[0]}"
+       for p, w in CASES]  # fmt: skip
 
 
 @pytest.mark.parametrize("bad", ["provider-01", BAD, "provider-03"])
-@pytest.mark.parametrize("wrong", WRONG)
+@pytest.mark.parametrize(("privacy", "wrong"), CASES, ids=IDS)
 def test_a_site_that_answers_wrongly_stops_the_run_and_is_named(
-    make_plan: PlanMaker, provider_folders: list[Path], wrong: str, bad: str
+    make_plan: PlanMaker,
+    provider_folders: list[Path],
+    privacy: PrivacySettings,
+    wrong: tuple[str, tuple[Deed, str]],
+    bad: str,
 ) -> None:
-    deed, word = WRONG[wrong]
-    if wrong == "another's name" and bad == "provider-01":
+    name, (deed, word) = wrong
+    if name == "another's name" and bad == "provider-01":
         deed, word = replace(site="provider-03"), "in the name of provider-03"
     with pytest.raises(SiteFailureError, match=word) as caught:
-        carry_out(make_plan(), provider_folders, deeds={bad: deed})
+        carry_out(make_plan(privacy=privacy), provider_folders, deeds={bad: deed})
     named = [folder.name for folder in provider_folders if folder.name in str(caught.value)]
     assert bad in named
-    assert set(named) <= {bad, *({"provider-01", "provider-03"} if "name" in wrong else set())}
+    assert set(named) <= {bad, *({"provider-01", "provider-03"} if "name" in name else set())}
 
 
 def test_a_failure_in_a_later_round_stops_the_run_too(
@@ -182,7 +232,7 @@ def test_a_failure_in_a_later_round_stops_the_run_too(
 ) -> None:
     asked = []
 
-    def deed(answer: Answer) -> Answer:
+    def deed(answer: Answer | Upload) -> Answer | Upload:
         asked.append(answer)
         return answer if len(asked) < 5 else fail(answer)
 
@@ -233,9 +283,98 @@ def test_a_site_that_misses_among_others_is_named(
         carry_out(plan, provider_folders)
 
 
-def test_sites_without_noise_are_refused_where_the_plan_asks_for_it_and_the_reverse(
+def test_a_masked_sum_out_of_range_stops_the_run_though_nobody_can_be_named(
+    make_plan: PlanMaker, provider_folders: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    honest = GaussianSum.release
+
+    def dishonest(self: GaussianSum, vector: np.ndarray, key: bytes) -> np.ndarray:
+        return honest(self, vector, key) + np.uint64(2**62)
+
+    monkeypatch.setattr(GaussianSum, "release", dishonest)
+    with pytest.raises(SiteFailureError, match=r"out of range.*nobody can tell which"):
+        carry_out(make_plan(), provider_folders)
+
+
+# --- sites that vanish ---------------------------------------------------------------------------
+
+TOLERANT = PrivacySettings(epsilon=3.0, dropouts=0.4, retries=2)
+
+
+def vanish(after: int) -> Deed:
+    """Answer so many times, then never again."""
+    asked: list[object] = []
+
+    def deed(answer: Answer | Upload) -> Answer | Upload:
+        asked.append(answer)
+        return answer if len(asked) <= after else fail(answer)
+
+    return deed
+
+
+@pytest.mark.parametrize("after", range(7))
+def test_a_run_goes_on_without_a_site_that_vanishes_at_any_round(
+    make_plan: PlanMaker, provider_folders: list[Path], after: int
+) -> None:
+    plan = make_plan(privacy=TOLERANT)
+    result = carry_out(plan, provider_folders, deeds={BAD: vanish(after)})
+    assert [(each.site, each.reason) for each in result.dropouts] == [(BAD, f"{BAD}: disk full")]
+    assert [record.sites for record in result.rounds] == [3] * after + [2] * (7 - after)
+    assert [record.retries for record in result.rounds] == [0] * after + [1] + [0] * (6 - after)
+    lost = result.rounds[after]
+    assert lost.mu == plan.mu_of("retry")
+    for record in result.rounds:
+        enough = record.sensitivity / (record.mu or 0.0)
+        noise = enough * math.sqrt(record.sites / plan.noise_shares)
+        assert record.noise_std == pytest.approx(noise, rel=1e-3)
+
+
+def test_a_site_that_is_not_there_at_the_start_is_gone_without_for_nothing(
     make_plan: PlanMaker, provider_folders: list[Path]
 ) -> None:
-    plan = make_plan(privacy=PrivacySettings(epsilon=None))
-    with pytest.raises(SiteFailureError, match="the plan asks for 0"):
-        carry_out(plan, provider_folders, deeds={BAD: replace(noise_std=1.0)})
+    present = [folder for folder in provider_folders if folder.name != BAD]
+    result = carry_out(make_plan(privacy=TOLERANT), present, timeout=0.1)
+    assert [(each.site, each.step) for each in result.dropouts] == [(BAD, "hello")]
+    assert {(record.sites, record.retries) for record in result.rounds} == {(2, 0)}
+
+
+def test_below_the_minimum_the_round_is_thrown_away(
+    make_plan: PlanMaker, provider_folders: list[Path]
+) -> None:
+    deeds = {BAD: vanish(1), "provider-03": vanish(3)}
+    with pytest.raises(SiteFailureError, match=r"provider-03: disk full; 1 of 3 sites are left"):
+        carry_out(make_plan(privacy=TOLERANT), provider_folders, deeds=deeds)
+
+
+def test_a_run_without_retries_left_ends(
+    make_plan: PlanMaker, provider_folders: list[Path]
+) -> None:
+    privacy = dataclasses.replace(TOLERANT, retries=0)
+    with pytest.raises(SiteFailureError, match="0 retries are used up"):
+        carry_out(make_plan(privacy=privacy), provider_folders, deeds={BAD: vanish(1)})
+
+
+def test_without_masks_nothing_has_to_be_asked_again(
+    make_plan: PlanMaker, provider_folders: list[Path]
+) -> None:
+    privacy = dataclasses.replace(TOLERANT, secure_sum=False)
+    result = carry_out(make_plan(privacy=privacy), provider_folders, deeds={BAD: vanish(2)})
+    assert [record.sites for record in result.rounds] == [3, 3, 2, 2, 2, 2, 2]
+    assert {record.retries for record in result.rounds} == {0}
+
+
+def test_the_exact_sum_is_made_of_all_sites_or_not_at_all(
+    make_plan: PlanMaker, provider_folders: list[Path]
+) -> None:
+    privacy = dataclasses.replace(TOLERANT, epsilon=None)
+    with pytest.raises(SiteFailureError, match=f"{BAD}: disk full"):
+        carry_out(make_plan(privacy=privacy), provider_folders, deeds={BAD: fail})
+
+
+def test_a_coordinator_with_another_registry_trusts_no_site(
+    make_plan: PlanMaker, provider_folders: list[Path], registry: Registry
+) -> None:
+    keys = dict(registry.keys)
+    keys["provider-01"], keys[BAD] = keys[BAD], keys["provider-01"]
+    with pytest.raises(SecureSumError, match="provider-01"):
+        carry_out(make_plan(), provider_folders, Registry(keys))

@@ -70,8 +70,8 @@ def test_metrics_are_those_of_the_results(
         for rung in task["ladder"]:
             assert parent.data.metrics[f"{name}.{rung['model']}.auroc"] == rung["auroc"]
         history = client.get_metric_history(parent.info.run_id, f"{name}.round_noise_std")
-        assert len(history) == task["privacy"]["rounds"] == 15
-        assert [point.step for point in history] == list(range(1, 16))
+        assert len(history) == task["privacy"]["rounds"] == 16
+        assert [point.step for point in history] == list(range(1, 17))
 
 
 def test_every_site_has_a_child_run(

@@ -100,6 +100,24 @@ def ladder(task: Record) -> str:
     return sentence + "."
 
 
+def evaluation(task: Record) -> str:
+    """What the network itself learns of how good the model is."""
+    overall = task["evaluation"]["overall"]
+    area, gap = overall["auroc"], overall["gap"]
+    if area is None or not known(area["value"]):
+        return "There are not enough data under the noise to say how good the model is."
+    sentence = (
+        f"Asked privately, the sites put the AUROC at {decimal(area['value'])} "
+        f"(95 % interval {decimal(area['low'])} to {decimal(area['high'])})"
+    )
+    if gap is not None and known(gap["value"]):
+        sentence += (
+            f"; the observed rate lies {points(abs(gap['value']))} percentage points "
+            f"{'above' if gap['value'] > 0 else 'below'} the predicted one"
+        )
+    return sentence + "."
+
+
 def miscalibration(bins: Iterable[Record]) -> float | None:
     """Mean distance of predicted and observed rate, weighted by rows, as a share."""
     usable = drawable(bins)

@@ -12,7 +12,7 @@ from markupsafe import Markup, escape
 from data_contracts.errors import GroundTruthError
 from experiments.report import curves, figures, findings, formats, gains
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 STRONGEST = 6
 
 _HERE = Path(__file__).parent
@@ -108,6 +108,7 @@ def _section(name: str, task: Record, anchor: str) -> TaskSection:
         gains=sites,
         found={
             "ladder": findings.ladder(task),
+            "evaluation": findings.evaluation(task),
             "calibration": findings.calibration(task, labels),
             "by_site": gains.by_site(sites),
             "chance": gains.chance(sites),
@@ -187,11 +188,17 @@ def _environment() -> Environment:
             "moment": formats.moment,
             "words": formats.words,
             "linked": _linked,
+            "shown": _shown,
         }
     )
     environment.tests["known"] = formats.known
     environment.globals["NOT_ASSESSED"] = formats.NOT_ASSESSED
     return environment
+
+
+def _shown(value: float, kind: str) -> str:
+    shown = {"decimal": formats.decimal, "percent": formats.percent, "count": formats.count}
+    return shown[kind](value)
 
 
 def _linked(text: str | None) -> Markup:

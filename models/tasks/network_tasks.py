@@ -178,6 +178,8 @@ def _ed_visit_90d(tables: Tables) -> pl.DataFrame:
     return _requests(tables, label)
 
 
+_GROUPS = ("age_band", "sex", "payer_id", "provider_group_id")
+
 FIRST_PASS = Task(
     name="first_pass",
     question="Will the first answer to this request be a full approval?",
@@ -187,6 +189,7 @@ FIRST_PASS = Task(
     rows=_first_pass,
     features=(*_REQUEST, *_DOCUMENTATION),
     train_at="provider",
+    groups=_GROUPS,
     note="A pend, a partial approval and a denial all count as not approved at first.",
 )
 
@@ -199,6 +202,7 @@ APPROVED = Task(
     rows=_approved,
     features=(*_REQUEST, *_DOCUMENTATION),
     train_at="provider",
+    groups=_GROUPS,
     note="First determination: A1 against A3. Pends without an answer are censored; partial "
     "approvals (A2, A6) are reported apart.",
 )
@@ -212,5 +216,6 @@ ED_VISIT_90D = Task(
     rows=_ed_visit_90d,
     features=(*_REQUEST, *_LABS),
     train_at="provider",
+    groups=_GROUPS,
     note="Requests with fewer than 90 days of follow-up are censored.",
 )

@@ -106,6 +106,7 @@ READMISSION_30D = Task(
         flag(f"{_STAY}.diabetes_med", "Diabetes drug prescribed"),
     ),
     train_at="payer",
+    groups=("age_band", "sex"),
     note="Predicted at discharge. Readmissions are those that the data record as within 30 days, "
     "planned ones included.",
 )
@@ -136,6 +137,7 @@ REVIEW_OVERTURNED = Task(
         category(f"{_REVIEW}.sex", "Sex"),
     ),
     train_at="payer",
+    groups=("age_band", "sex"),
     note="Reviews of denials that patients contested. The data name no patient: every review "
     "counts as its own.",
 )
@@ -163,5 +165,6 @@ HEART_DISEASE = Task(
         category(f"{_EXAM}.thallium_scan", "Thallium scan"),
     ),
     train_at="provider",
+    groups=("sex",),
     note="920 patients: a single test split of some 230 leaves an AUROC uncertain by about 0.04.",
 )

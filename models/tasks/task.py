@@ -38,6 +38,7 @@ class Task:
         train_at: Role of the sites that train. Payers and providers hold the same requests;
             training on both copies would charge every patient twice for the same information.
         note: What readers of a result must know.
+        groups: Features by whose levels the model is evaluated, too.
     """
 
     name: str
@@ -49,6 +50,7 @@ class Task:
     features: tuple[Feature, ...]
     train_at: Role
     note: str = ""
+    groups: tuple[str, ...] = ()
 
     def resolve(self, roster: Roster) -> tuple[Feature, ...]:
         """Its features with the network's members filled in.
