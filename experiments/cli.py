@@ -22,6 +22,7 @@ os.environ.update(
 import typer
 from rich.console import Console
 from rich.table import Table as PrintedTable
+from rich.text import Text
 
 from data_contracts.errors import GroundTruthError
 
@@ -50,6 +51,7 @@ Epsilon = Annotated[
     str | None,
     typer.Option("--epsilon", help="Privacy budget of a patient, all models together; or none."),
 ]
+SiteFolder = Annotated[Path, typer.Argument(help="The site's folder, or its site.toml.")]
 RUNS = Path("runs")
 
 
@@ -98,6 +100,37 @@ def run(
     from experiments.config import load_config
 
     _run(load_config(config), out, seed, epsilon, engine, overwrite, resume)
+
+
+@app.command()
+def plan(
+    config: Annotated[Path, typer.Argument(help="TOML file of the experiment.")],
+    patients: Annotated[
+        int | None, typer.Option(help="Patients of all sites, if not as declared.")
+    ] = None,
+    base_rate: Annotated[
+        float | None, typer.Option(help="Expected share of the rarer label; 0.1 unless given.")
+    ] = None,
+    epsilon: Epsilon = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON, for machines.")] = False,
+) -> None:
+    """Tell what an experiment would cost and give, before any data are touched."""
+    import json
+    from dataclasses import asdict, replace
+
+    from experiments.config import load_config
+    from experiments.forecast import forecast
+    from experiments.forecast_print import print_forecast
+
+    settings = load_config(config)
+    if epsilon is not None:
+        privacy = replace(settings.privacy, epsilon=_number_or_none(epsilon))
+        settings = settings.with_changes(privacy=privacy)
+    ahead = forecast(settings, patients=patients, base_rate=base_rate)
+    if as_json:
+        typer.echo(json.dumps(asdict(ahead), indent=2, allow_nan=False))
+    else:
+        print_forecast(ahead, Console())
 
 
 @app.command()
@@ -178,9 +211,7 @@ def data_fetch(
 
 
 @site_app.command("check")
-def site_check(
-    folder: Annotated[Path, typer.Argument(help="The site's folder, or its site.toml.")],
-) -> None:
+def site_check(folder: SiteFolder) -> None:
     """Check a site's tables against their contracts. Nothing leaves the site."""
     from data_contracts.manifest import SiteManifest
     from experiments.site_check import check_site
@@ -204,6 +235,59 @@ def site_check(
     if not checked.ready:
         raise GroundTruthError("the tables are valid, but no task can be trained on them yet")
     typer.echo(f"site {checked.name} ({checked.role}): ready")
+
+
+@site_app.command("budget")
+def site_budget(
+    folder: SiteFolder,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON, for machines.")] = False,
+    raise_to: Annotated[
+        float | None, typer.Option(help="New budget (epsilon); a lower one lowers it.")
+    ] = None,
+    approved_by: Annotated[str, typer.Option(help="Who approved the new budget.")] = "",
+    reason: Annotated[str, typer.Option(help="Why it changes.")] = "",
+) -> None:
+    """Show what a site's releases have cost its patients, or change the budget for them."""
+    import json
+    from dataclasses import asdict
+
+    from experiments.site_budget import change_budget
+    from experiments.site_budget import site_budget as budget_of
+
+    state = budget_of(folder)
+    if raise_to is not None:
+        before = "no limit" if state.budget is None else f"epsilon = {state.budget:g}"
+        typer.echo(
+            f"budget of site {state.site}: from {before} to epsilon = {raise_to:g}", err=True
+        )
+        change_budget(folder, raise_to, approved_by=approved_by, reason=reason)
+        state = budget_of(folder)
+    if as_json:
+        typer.echo(json.dumps(asdict(state), indent=2))
+    else:
+        _print_budget(state)
+
+
+@site_app.command("verify")
+def site_verify(folder: SiteFolder) -> None:
+    """Check that nothing in a site's ledger has been altered, removed or put back."""
+    from experiments.site_budget import site_ledger
+
+    head = site_ledger(folder).verify()
+    typer.echo(f"{head.seq:,} entries, chain intact, head {head.hash}")
+
+
+@site_app.command("export-ledger")
+def site_export_ledger(
+    folder: SiteFolder,
+    out: Annotated[Path, typer.Option("--out", help="File to write; must not exist.")],
+) -> None:
+    """Write a site's ledger as JSON lines, which an auditor can check without this software."""
+    from experiments.site_budget import site_ledger
+    from federation.ledger_export import export
+
+    head = export(site_ledger(folder), out)
+    typer.echo(f"{head.seq:,} entries in {out}, head {head.hash}")
 
 
 @contracts_app.command("export")
@@ -300,6 +384,36 @@ def _print_results(results: dict[str, Any], folder: Path) -> None:
         f"MLflow:  mlflow ui --backend-store-uri sqlite:///{folder.parent / 'mlflow.db'}",
         highlight=False,
         soft_wrap=True,
+    )
+
+
+def _print_budget(state: Any) -> None:
+    console = Console()
+    budget = "no limit" if state.budget is None else f"{state.budget:g}"
+    left = "" if state.left is None else f"; one more run may cost {state.left:.4g} at most"
+    console.print(
+        f"site {state.site}: epsilon = {state.spent:.4g} of {budget} spent in {state.releases:,} "
+        f"releases{left} (delta = {state.delta:g})",
+        highlight=False,
+        markup=False,
+    )
+    by_run = PrintedTable("date", "run", "task", "purpose", "releases", "epsilon alone")
+    for run in state.runs:
+        by_run.add_row(
+            *(run.since[:10], run.run[:8], Text(", ".join(run.tasks)), ", ".join(run.purposes)),
+            *(f"{run.releases:,}", f"{run.epsilon:.4g}"),
+        )
+    by_purpose = PrintedTable("purpose", "releases", "epsilon alone")
+    for group in state.purposes:
+        by_purpose.add_row(*group.purposes, f"{group.releases:,}", f"{group.epsilon:.4g}")
+    if state.releases:
+        console.print(by_run, by_purpose)
+    console.print(
+        "These are the figures of this site alone. A patient may stand at several sites: the joint "
+        "figure is in each run's report.",
+        *([state.hint] if state.hint else []),
+        highlight=False,
+        markup=False,
     )
 
 

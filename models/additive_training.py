@@ -56,7 +56,7 @@ class AdditiveSettings:
         ValueError: A setting is out of range.
     """
 
-    max_knots: int = 8
+    max_knots: int = 4
     gradient_rounds: int = 12
     clip_factor: float = 0.9
     row_factor: float = 1.25

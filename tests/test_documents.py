@@ -40,6 +40,10 @@ def test_every_command_of_the_readme_runs(tmp_path: Path) -> None:
             words += ["--from", str(SHARED_DATA)] if SHARED_DATA.is_dir() else []
         done = subprocess.run(words, cwd=tmp_path, env=environment, capture_output=True, text=True)
         assert done.returncode == 0, f"{line}\n{done.stdout}\n{done.stderr}"
+    checker = re.findall(r"```python\n(import hashlib.*?)```", README, re.DOTALL)[0]
+    checked = [sys.executable, "-I", "-c", checker, str(tmp_path / "ledger.jsonl")]
+    done = subprocess.run(checked, capture_output=True, text=True)
+    assert (done.returncode, "chain intact" in done.stdout) == (0, True), done.stderr
     results = json.loads((tmp_path / "runs/diabetes/results.json").read_text())
     auroc = {rung["model"]: rung["auroc"] for rung in results["tasks"]["readmission_30d"]["ladder"]}
     assert auroc["federated_private"] > auroc["pooled_additive"] - 0.015

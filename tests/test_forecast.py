@@ -469,6 +469,16 @@ def test_the_command_prints_json(invoke: Invoke, settings: Path) -> None:
         assert (figures["promise"]["epsilon"] is None) is bool(extra)
 
 
+def test_the_command_says_which_knots_kappa_calls_for(invoke: Invoke, settings: Path) -> None:
+    few, many = (invoke("plan", settings, "--patients", n)[1] for n in (2000, 200_000))
+    assert "8 knots, and kappa calls for 4" in few
+    assert "8 knots\n" in re.sub(r" +", " ", many).replace(" \n", "\n")
+    settings.write_text(settings.read_text() + "[additive]\nmax_knots = 4\n")
+    assert (
+        "4 knots, and kappa leaves room for 8" in invoke("plan", settings, "--patients", 200_000)[1]
+    )
+
+
 def test_the_command_speaks_of_one_site_and_no_privacy(invoke: Invoke, settings: Path) -> None:
     settings.write_text(
         'tasks = ["approved"]\n[data]\nrequests = 4000\npayers = 1\nproviders = 1\n'

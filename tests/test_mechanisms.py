@@ -459,9 +459,9 @@ def test_rounding_errors_of_large_sums_stay_within_their_allowance(
 
 
 def test_the_allowance_for_floating_point_is_as_documented() -> None:
-    assert float_slack(1_000_000, 1) == pytest.approx(3e-5, rel=0.1)
-    assert float_slack(1, 1) == pytest.approx(2**-30, rel=0.1)
-    assert float_slack(10**8, 10**6) < 0.004
+    assert float_slack(1_000_000, 1) == pytest.approx(4.8e-4, rel=0.1)
+    assert float_slack(1, 1) == pytest.approx(2**-30 + 2**-31, rel=0.1)
+    assert float_slack(10**8, 10**6) < 0.06
     # 2 N gamma_n of n = 2^16 additions, in units of u = 2^-53, is part of it.
     n, unit = 2**16, 2.0**-53
     for patients in (1, 1000, 10**8):

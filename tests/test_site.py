@@ -16,8 +16,8 @@ from federation import site
 from federation.ledger import Ledger, LedgerError, Population, ledger_file
 from federation.messages import Answer, MessageError, Request
 from federation.plan import RunPlan
-from federation.run_state import RunStateError
 from federation.roster import RosterError, SecureSumError, TooFewSitesError
+from federation.run_state import RunStateError
 from federation.secure_sum import Upload
 from federation.settings import PrivacySettings
 from federation.site import SiteError, SitePolicyError, answer, greet, site_rows
