@@ -15,6 +15,7 @@ from data_contracts.public.registry import PUBLIC
 from data_contracts.synthetic.generate import generate
 from experiments.config import ExperimentConfig
 from experiments.progress import Reporter
+from federation.run_state import STATE_FOLDER
 
 
 class MissingSourceError(GroundTruthError):
@@ -126,10 +127,10 @@ def check_sites(network: Path, reporter: Reporter) -> list[Site]:
 
 
 def fingerprint(network: Path) -> str:
-    """SHA-256 over names and contents of all files of all sites."""
+    """SHA-256 over names and contents of all files of all sites, but for what runs leave there."""
     digest = hashlib.sha256()
     for file in sorted((network / "sites").rglob("*")):
-        if file.is_file():
+        if file.is_file() and STATE_FOLDER not in file.parts:
             digest.update(str(file.relative_to(network)).encode())
             with file.open("rb") as stream:
                 digest.update(hashlib.file_digest(stream, "sha256").digest())

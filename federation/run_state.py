@@ -18,6 +18,8 @@ from numpy.typing import NDArray
 from data_contracts.errors import GroundTruthError
 from federation.roster import RunKeys
 
+STATE_FOLDER = "state"
+"""Beside site.toml: the site's identity, its peers' keys, its ledger and its runs."""
 RUN_ID_PATTERN = r"[0-9a-f]{32}"
 _KEPT_SECONDS = 14 * 24 * 3600
 
@@ -33,7 +35,7 @@ def new_run_id() -> str:
 
 def state_folder(manifest_file: Path) -> Path:
     """Where a site keeps its identity, its ledger and its runs."""
-    return manifest_file.parent / "state"
+    return manifest_file.parent / STATE_FOLDER
 
 
 class RunState:

@@ -346,11 +346,11 @@ def test_remedies_do_what_they_say() -> None:
 
 
 def test_knots_that_the_noise_drowns_are_warned_of() -> None:
-    eight = forecast(small()).tasks[0]
+    eight = forecast(small(additive=AdditiveSettings(max_knots=8))).tasks[0]
     assert eight.advised is not None
     assert eight.advised.knots == 4
     assert any("additive.max_knots = 4" in warning for warning in eight.warnings)
-    plenty = forecast(DEMO).tasks[0]
+    plenty = forecast(DEMO.with_changes(additive=AdditiveSettings(max_knots=8))).tasks[0]
     assert plenty.advised == plenty.resolution
     assert plenty.warnings == ()
 
@@ -424,8 +424,8 @@ def test_noise_that_would_drown_everything_is_refused() -> None:
 
 
 def test_more_values_than_a_site_sends_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("experiments.release_costs.MAX_VALUES", 7000)
-    with pytest.raises(InfeasiblePlanError, match=r"step gram asks for 7,503 values.* 7,000"):
+    monkeypatch.setattr("experiments.release_costs.MAX_VALUES", 4000)
+    with pytest.raises(InfeasiblePlanError, match=r"step gram asks for 5,565 values.* 4,000"):
         forecast(DEMO)
 
 
@@ -470,10 +470,12 @@ def test_the_command_prints_json(invoke: Invoke, settings: Path) -> None:
 
 
 def test_the_command_says_which_knots_kappa_calls_for(invoke: Invoke, settings: Path) -> None:
+    four = settings.read_text()
+    settings.write_text(four + "[additive]\nmax_knots = 8\n")
     few, many = (invoke("plan", settings, "--patients", n)[1] for n in (2000, 200_000))
     assert "8 knots, and kappa calls for 4" in few
     assert "8 knots\n" in re.sub(r" +", " ", many).replace(" \n", "\n")
-    settings.write_text(settings.read_text() + "[additive]\nmax_knots = 4\n")
+    settings.write_text(four)
     assert (
         "4 knots, and kappa leaves room for 8" in invoke("plan", settings, "--patients", 200_000)[1]
     )

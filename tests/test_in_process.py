@@ -22,11 +22,17 @@ from federation.strategy import SiteFailureError
 PlanMaker = Callable[..., RunPlan]
 
 
+def registry_beside(file: Path) -> Path:
+    """The coordinator's registry: in the folder of the sites, or above it."""
+    folders = file.parents[1], file.parents[2]
+    return next(folder / REGISTRY_FILE for folder in folders if (folder / REGISTRY_FILE).exists())
+
+
 def run(plan: RunPlan, files: list[Path], result: Path) -> None:
     config: dict[str, bool | float | int | str] = {
         "plan": plan.to_json(),
         "result": str(result),
-        "registry": str(files[0].parents[2] / REGISTRY_FILE),
+        "registry": str(registry_beside(files[0])),
         "timeout": 30.0,
     }
     nodes = [{"site": str(file)} for file in files]
@@ -90,11 +96,15 @@ def test_one_private_site_stops_a_run_that_would_not_protect_it_before_a_row_is_
 
 
 def test_a_site_that_cannot_read_its_tables_is_named_with_the_reason(
-    make_plan: PlanMaker, files: list[Path], tmp_path: Path
+    make_plan: PlanMaker, private_sites: list[Path], tmp_path: Path
 ) -> None:
-    broken = dataclasses.replace(SiteManifest.load(files[1]), tables={"pa_request": tmp_path / "x"})
-    (tmp_path / "site").mkdir()
-    files[1] = broken.write(tmp_path / "site")
+    manifests = [
+        dataclasses.replace(SiteManifest.load(file), origin="synthetic") for file in private_sites
+    ]
+    manifests[1] = dataclasses.replace(manifests[1], tables={"pa_request": tmp_path / "x"})
+    files = [
+        manifest.write(file.parent) for manifest, file in zip(manifests, private_sites, strict=True)
+    ]
     with pytest.raises(SiteFailureError, match=r"^provider-02: .*no such file"):
         run(make_plan(), files, tmp_path / "result.json")
 

@@ -273,6 +273,7 @@ def experiment(n_sites: int = 10, n: int = 9000, mu: float = 0.719) -> dict[str,
             "max_records_per_patient": 4,
             "multiplicity": 3,
             "epsilon_at_multiplicity": epsilon_of(3 * mu),
+            "epsilon_if_all_others_collude": epsilon_of(2 * mu),
             "noise": "discrete Gaussian noise shared among the sites and summed securely",
         },
         "warnings": [
