@@ -153,7 +153,8 @@ class Architecture:
                 )
                 offset, column = offset + height * width, column + width
             else:
-                levels[:, category] = first + np.minimum(codes[:, feature], height - 1)
+                levels[:, category] = np.minimum(codes[:, feature], height - 1)
+                levels[:, category] += first  # in 64 bits: codes have 8
                 first, category = first + height, category + 1
         return levels, numbers
 

@@ -5,7 +5,7 @@ import math
 import subprocess
 import sys
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import fields, replace
 from typing import Any
 
 import numpy as np
@@ -30,7 +30,7 @@ from models.neural_queries import (
     TorchMissingError,
     sample_patients,
 )
-from models.neural_rounding import gradient_rounding
+from models.neural_rounding import _product_error, gradient_rounding
 from models.patients import PatientRows
 from models.queries import sigmoid
 
@@ -73,7 +73,7 @@ def site(counts: list[int], seed: int = 0, max_records: int = 50) -> PatientRows
 
 
 def query(parameters: Vector, **changes: Any) -> PatientGradientQuery:
-    fields: dict[str, Any] = {
+    values: dict[str, Any] = {
         "parameters": parameters,
         "tables": NETWORK.tables,
         "table_shapes": NETWORK.table_shapes,
@@ -84,7 +84,7 @@ def query(parameters: Vector, **changes: Any) -> PatientGradientQuery:
         "max_records": 50,
         "max_patients": 1000,
     }
-    return PatientGradientQuery(**(fields | changes))
+    return PatientGradientQuery(**(values | changes))
 
 
 def by_loop(network: Architecture, parameters: Vector, rows: PatientRows, clip: float) -> Vector:
@@ -176,6 +176,14 @@ def test_a_code_beyond_the_last_counts_as_the_last_and_never_fails() -> None:
     last, beyond = np.array([[2, 5, 4, 1]], np.uint8), np.array([[200, 255, 5, 9]], np.uint8)
     for ours, theirs in zip(NETWORK.inputs(beyond), NETWORK.inputs(last), strict=True):
         assert np.array_equal(ours, theirs)
+
+
+def test_more_levels_than_a_code_can_count_keep_rows_of_their_own() -> None:
+    network = Architecture(np.zeros(0), np.array([[200, 0], [100, 0], [255, 0]]), 2, np.array([3]))
+    codes = np.stack([np.arange(255) % 200, np.arange(255) % 100, np.arange(255)], axis=1)
+    levels, numbers = network.inputs(np.asfortranarray(codes.astype(np.uint8)))
+    assert np.array_equal(levels, codes + np.array([0, 200, 300]))
+    assert numbers.shape == (255, 0)
 
 
 @pytest.mark.parametrize(
@@ -293,6 +301,16 @@ def test_blocks_of_patients_add_up_to_the_whole(monkeypatch: pytest.MonkeyPatch)
         monkeypatch.setattr(neural_gradients, "_MEMORY", bytes_of_block)
         parts = clipped_gradient_sum(NETWORK, parameters, rows, 0.7)
         assert np.abs(parts - whole).max() < 1e-12
+
+
+def test_large_sites_are_added_up_in_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+    rows, parameters = site([1, 4, 2, 1, 3, 1, 1, 2] * 20), drawn(9)
+    whole = [clipped_gradient_sum(NETWORK, parameters, rows, clip) for clip in (0.7, math.inf)]
+    blocks = PatientRows.blocks
+    monkeypatch.setattr(PatientRows, "blocks", lambda self: blocks(self, 40))
+    for clip, sums in zip((0.7, math.inf), whole, strict=True):
+        parts = clipped_gradient_sum(NETWORK, parameters, rows, clip)
+        assert np.abs(parts - sums).max() < 1e-11
 
 
 def test_equal_parameters_give_equal_bits() -> None:
@@ -440,6 +458,16 @@ def test_the_bound_on_rounding_covers_single_precision_in_its_own_units() -> Non
         error = np.linalg.norm(rough - exact)
         bound = gradient_rounding(single, parameters, 3) * 2.0**29 / 2
         assert 0 < error <= bound
+
+
+def test_a_product_in_another_order_stays_within_the_bound_of_a_product() -> None:
+    # Each term is lost when added to 1, and all together are not: the two orders are n - 1 apart.
+    n, lost = 256, 0.99 * 2.0**-53
+    terms = [1.0, *[lost] * (n - 1)]
+    apart = (sum(reversed(terms)) - sum(terms)) / 2.0**-53
+    assert apart > 0.9 * n
+    length = float(np.linalg.norm(terms))
+    assert apart <= _product_error(np.ones((1, n)), length, 0.0) < n**2
 
 
 def test_a_network_whose_rounding_errors_would_tell_is_refused() -> None:
@@ -615,7 +643,7 @@ def test_a_sampled_query_never_answers_for_everybody() -> None:
 
 
 def score_query(parameters: Vector, **changes: Any) -> NeuralScoreQuery:
-    fields: dict[str, Any] = {
+    values: dict[str, Any] = {
         "parameters": parameters,
         "tables": NETWORK.tables,
         "table_shapes": NETWORK.table_shapes,
@@ -625,7 +653,7 @@ def score_query(parameters: Vector, **changes: Any) -> NeuralScoreQuery:
         "limit": 4.0,
         "clip": 2.0,
     }
-    return NeuralScoreQuery(**(fields | changes))
+    return NeuralScoreQuery(**(values | changes))
 
 
 def test_scores_are_counted_by_label_and_bin() -> None:
@@ -670,6 +698,16 @@ def test_scores_on_the_edge_of_a_bin_stay_there_when_others_come() -> None:
 def test_a_score_query_out_of_range_is_refused(change: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match=r"bound|bin|embedding"):
         score_query(drawn(0), **change)
+
+
+def test_queries_are_arrays_and_numbers_so_they_travel() -> None:
+    for asked in (query(drawn(0)), score_query(drawn(0))):
+        for field in fields(asked):
+            value = getattr(asked, field.name)
+            if isinstance(value, np.ndarray):
+                assert value.dtype in (np.float64, np.int64)
+            else:
+                assert type(value) in (int, float)
 
 
 def test_the_queries_name_steps_that_a_plan_prices() -> None:

@@ -122,7 +122,7 @@ def test_only_private_trainings_sample_patients(pooled: PatientRows) -> None:
 
 
 def test_the_rounds_of_a_training_compose_to_its_budget() -> None:
-    total, rounds = gdp_mu(3.0, 1e-5), {"histogram": 1, "gradient": 60, "recalibration": 1}
+    total, rounds = gdp_mu(3.0, 1e-5), {"histogram": 1, "gradient": 40, "recalibration": 1}
     each = [
         total * math.sqrt(SHARES[step] / count)
         for step, count in rounds.items()
@@ -138,6 +138,22 @@ def test_a_training_starts_where_its_seed_and_the_noisy_base_rate_say(pooled: Pa
     assert isinstance(first, PatientGradientQuery)
     rate = float(pooled.weights @ pooled.labels) / pooled.n_patients
     assert np.array_equal(first.parameters, first.architecture.initial(QUICK.seed, rate))
+
+
+def test_the_last_sixth_of_the_iterates_is_averaged(pooled: PatientRows) -> None:
+    settings = NeuralSettings(hidden=(6,), width=3, gradient_rounds=12)
+    asked: list[Query] = []
+    fit([pooled], settings, asked=asked)
+    gradients = [query for query in asked if isinstance(query, PatientGradientQuery)]
+    adam = NoisyAdam(gradients[0].parameters, settings.learning_rate, settings.weight_decay)
+    iterates = []
+    for query in gradients:
+        assert np.array_equal(query.parameters, adam.parameters)
+        adam.step(query.answer(pooled), 0.0)
+        iterates.append(adam.parameters)
+    final = asked[-1]
+    assert isinstance(final, NeuralScoreQuery)
+    assert final.parameters == pytest.approx(np.mean(iterates[-2:], axis=0), abs=1e-12)
 
 
 # --- numbers -----------------------------------------------------------------------------------
