@@ -134,6 +134,44 @@ def plan(
 
 
 @app.command()
+def audit(
+    epsilon: Annotated[float, typer.Option(help="Promise to audit, to a patient at one site.")] = 1,
+    delta: Annotated[float, typer.Option(help="Delta of the promise.")] = 1e-5,
+    canaries: Annotated[int, typer.Option(min=2, help="Made-up patients in a run.")] = 600,
+    requests: Annotated[int, typer.Option(min=1, help="Requests to generate.")] = 20_000,
+    providers: Annotated[int, typer.Option(min=1, help="Number of providers.")] = 8,
+    repeats: Annotated[int, typer.Option(min=1, help="Runs, all guesses counted together.")] = 12,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of data, coins and noise.")] = 7,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON, for machines.")] = False,
+) -> None:
+    """Attack real runs over synthetic patients; exit code 1 if they break the promise."""
+    import json
+    from dataclasses import asdict
+
+    from experiments.audit.run import AuditSettings
+    from experiments.audit.run import audit as audit_runs
+    from experiments.audit.words import print_audit
+    from experiments.progress import Reporter
+
+    settings = AuditSettings(
+        epsilon=epsilon,
+        delta=delta,
+        canaries=canaries,
+        requests=requests,
+        providers=providers,
+        repeats=repeats,
+        seed=seed,
+    )
+    found = audit_runs(settings, Reporter())
+    if as_json:
+        typer.echo(json.dumps(asdict(found) | {"consistent": found.consistent}, indent=2))
+    else:
+        print_audit(found, Console())
+    if not found.consistent:
+        raise typer.Exit(1)
+
+
+@app.command()
 def tasks() -> None:
     """List the tasks."""
     from models.tasks import TASKS
