@@ -119,8 +119,8 @@ def plan(
     from dataclasses import asdict, replace
 
     from experiments.config import load_config
-    from experiments.forecast import forecast
-    from experiments.forecast_print import print_forecast
+    from experiments.forecast.forecast import forecast
+    from experiments.forecast.words import print_forecast
 
     settings = load_config(config)
     if epsilon is not None:

@@ -9,6 +9,8 @@ from data_contracts.public.registry import PUBLIC
 from data_contracts.synthetic.settings import PRESETS
 from federation.settings import ConfigError, PrivacySettings, parse
 from models.additive_training import AdditiveSettings
+from models.families import FAMILIES
+from models.neural_training import NeuralSettings
 from models.tasks import TASKS
 
 Engine = Literal["in-process", "simulation"]
@@ -68,7 +70,9 @@ class ExperimentConfig:
         engine: What the federation runs on.
         data: Where the data come from.
         privacy: What is promised to patients.
-        additive: Settings of the model family.
+        family: Family of the models.
+        additive: Settings of the additive family.
+        neural: Settings of the neural family.
     """
 
     tasks: tuple[str, ...]
@@ -78,7 +82,9 @@ class ExperimentConfig:
     engine: Engine = "in-process"
     data: DataSettings = field(default_factory=DataSettings)
     privacy: PrivacySettings = field(default_factory=PrivacySettings)
+    family: str = "additive"
     additive: AdditiveSettings = field(default_factory=AdditiveSettings)
+    neural: NeuralSettings = field(default_factory=NeuralSettings)
 
     def __post_init__(self) -> None:
         if not self.tasks or len(set(self.tasks)) != len(self.tasks):
@@ -86,6 +92,10 @@ class ExperimentConfig:
         for task in self.tasks:
             if task not in TASKS:
                 raise ConfigError(f"there is no task {task!r}; tasks are {', '.join(TASKS)}")
+        if self.family not in FAMILIES:
+            raise ConfigError(
+                f"there is no family {self.family!r}; families are {', '.join(FAMILIES)}"
+            )
         if not 0 < self.test_share < 1:
             raise ConfigError(f"test_share must lie between 0 and 1, not {self.test_share}")
         if self.seed < 0:

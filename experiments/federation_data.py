@@ -97,6 +97,30 @@ def default_source(name: str) -> Path:
     return Path("data") / name
 
 
+def site_manifests(network: Path) -> list[SiteManifest]:
+    """The manifests of a network's sites, sorted by name.
+
+    Raises:
+        ManifestError: One cannot be used, or its folder has another name.
+        PrivateDataError: A site's data are private.
+    """
+    manifests = []
+    for folder in site_folders(network):
+        manifest = SiteManifest.load(folder)
+        if manifest.name != folder.name:
+            raise ManifestError(
+                f"{folder}: its site.toml is of site {manifest.name}; name the folder like the site"
+            )
+        if manifest.origin == "private":
+            raise PrivateDataError(
+                f"the data of site {manifest.name} are private. An experiment sees all sites' "
+                "rows in one place and measures them exactly, so it takes only synthetic and "
+                "public data"
+            )
+        manifests.append(manifest)
+    return manifests
+
+
 def check_sites(network: Path, reporter: Reporter) -> list[Site]:
     """Read and validate every table of every site.
 
@@ -104,22 +128,10 @@ def check_sites(network: Path, reporter: Reporter) -> list[Site]:
         GroundTruthError: A site's data are private, or a table cannot be read or breaks its
             contract.
     """
-    folders = site_folders(network)
+    manifests = site_manifests(network)
     sites = []
-    with reporter.steps(f"Checking the tables of {len(folders)} sites", len(folders)) as steps:
-        for folder in folders:
-            manifest = SiteManifest.load(folder)
-            if manifest.name != folder.name:
-                raise ManifestError(
-                    f"{folder}: its site.toml is of site {manifest.name}; name the folder like the "
-                    "site"
-                )
-            if manifest.origin == "private":
-                raise PrivateDataError(
-                    f"the data of site {manifest.name} are private. An experiment sees all sites' "
-                    "rows in one place and measures them exactly, so it takes only synthetic and "
-                    "public data"
-                )
+    with reporter.steps(f"Checking the tables of {len(manifests)} sites", len(manifests)) as steps:
+        for manifest in manifests:
             tables = read_tables(manifest)
             sites.append(_site(manifest, tables))
             steps.advance()

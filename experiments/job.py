@@ -7,7 +7,7 @@ import shutil
 import sqlite3
 import subprocess
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import closing
 from dataclasses import asdict
 from importlib.metadata import version
@@ -22,7 +22,7 @@ from experiments.progress import Reporter
 from experiments.report import render
 from experiments.task_run import make_plan, noise_in_words, run_task
 from federation.plan import RunPlan
-from models.accounting import compose, gdp_epsilon
+from federation.promise import promise
 
 ADVISORY = (
     "Advisory only: a human decides. Approval labels encode past payer behaviour, not "
@@ -76,7 +76,7 @@ def run_experiment(
         for plan in plans
     }
     results = {
-        "schema_version": 2,
+        "schema_version": 3,
         "run_id": folder.resolve().name,
         "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "seconds": time.monotonic() - start,
@@ -125,23 +125,11 @@ def _track(results: dict[str, Any], folder: Path, database: Path, reporter: Repo
 
 def _privacy(config: ExperimentConfig, plans: Sequence[RunPlan]) -> dict[str, Any]:
     """What all tasks together cost a patient."""
-    delta = config.privacy.delta
-
-    def epsilon(mus: Iterable[float | None]) -> float | None:
-        spent = [mu for mu in mus if mu is not None]
-        return gdp_epsilon(compose(spent), delta) if spent else None
-
-    spent = [mu for plan in plans if (mu := plan.composed_mu()) is not None]
     return {
-        "epsilon": epsilon(spent),
-        "delta": delta,
-        "mu": compose(spent) if spent else None,
+        **asdict(promise(plans)),
         "unit": "patient",
         "neighbouring": "add/remove",
         "max_records_per_patient": config.privacy.max_records_per_patient,
-        "multiplicity": max(plan.multiplicity for plan in plans),
-        "epsilon_at_multiplicity": epsilon(plan.joint_mu for plan in plans),
-        "epsilon_if_all_others_collude": epsilon(plan.mu_alone for plan in plans),
         "secure_sum": plans[0].secure_sum,
         "noise": noise_in_words(plans[0]),
     }

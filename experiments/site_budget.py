@@ -158,5 +158,5 @@ def _spending(group: Iterable[tuple[str, Charge]], delta: float) -> Spending:
         tasks=tuple(sorted({charge.task for charge in charges})),
         purposes=tuple(sorted({charge.purpose for charge in charges})),
         releases=len(charges),
-        epsilon=cost_of(charges).epsilon(delta),
+        epsilon=cost_of(charges, delta).epsilon(delta),
     )

@@ -24,6 +24,7 @@ from federation.enrolment import enrol
 from federation.identity import REGISTRY_FILE
 from federation.in_process import run_in_process
 from federation.plan import RunPlan
+from federation.promise import promise
 from federation.results import read_result
 from federation.settings import PrivacySettings
 from federation.simulation import run_on_simulation
@@ -34,6 +35,7 @@ from models.evaluation import Evaluation
 from models.patients import PatientRows, group_by_patient
 from models.tasks import TASKS
 from models.tasks.task import TaskDataError, TaskRows, assemble
+from models.training import Model
 
 Vector = NDArray[np.float64]
 
@@ -106,7 +108,9 @@ def make_plan(config: ExperimentConfig, task: str, sites: Sequence[Site]) -> Run
         providers=members["provider"],
         sites=names[trained_by],
         privacy=share_of(config.privacy, len(config.tasks)),
+        family=config.family,
         additive=config.additive,
+        neural=config.neural,
         split_key=SPLIT_KEY,
         test_share=config.test_share,
         noise_seed=config.seed,
@@ -168,6 +172,7 @@ def run_task(
         "question": plan.the_task.question,
         "note": plan.the_task.note,
         "positive": plan.the_task.positive,
+        "family": plan.family,
         "fingerprint": fingerprint,
         "index_time": str(plan.the_task.index_time),
         "train_sites": list(plan.sites),
@@ -244,7 +249,8 @@ def _train(
         "timeout": TIMEOUT_SECONDS,
     }
     nodes = [{"site": str(sites / name / "site.toml")} for name in plan.sites]
-    with reporter.steps(title, sum(plan.rounds.values())) as steps, on_each_round(steps.advance):
+    rounds = sum(step.rounds for step in plan.steps.values())
+    with reporter.steps(title, rounds) as steps, on_each_round(steps.advance):
         run_in_process(server_app.app, client_app.app, nodes, run_config)
     return read_result(result)
 
@@ -254,7 +260,7 @@ def _compare(
     features: Sequence[Feature],
     held: Sequence[Held],
     trainers: Sequence[Held],
-    federated: AdditiveModel,
+    federated: Model,
     advance: Callable[[], None],
 ) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     names = [feature.name for feature in features]
@@ -329,7 +335,7 @@ def _local(
         return None
 
 
-def _site_figures(site: Held, models: Mapping[str, AdditiveModel | None]) -> dict[str, Any]:
+def _site_figures(site: Held, models: Mapping[str, Model | None]) -> dict[str, Any]:
     return {
         "site": site.name,
         "role": site.role,
@@ -363,20 +369,11 @@ def noise_in_words(plan: RunPlan) -> str:
 
 
 def _privacy(plan: RunPlan, trained: TrainingResult) -> dict[str, Any]:
-    mu = plan.composed_mu()
-
-    def epsilon(value: float | None) -> float | None:
-        return None if value is None else gdp_epsilon(value, plan.privacy.delta)
-
     return {
-        "epsilon": plan.privacy.epsilon,
-        "delta": plan.privacy.delta,
+        **asdict(promise([plan])),
+        "mu": plan.mu,
         "unit": "patient",
         "neighbouring": "add/remove",
-        "multiplicity": plan.multiplicity,
-        "epsilon_at_multiplicity": epsilon(plan.joint_mu),
-        "epsilon_if_all_others_collude": epsilon(plan.mu_alone),
-        "mu": mu,
         "secure_sum": plan.secure_sum,
         "minimum_sites": plan.minimum_sites,
         "noise_shares": plan.noise_shares,
@@ -387,16 +384,17 @@ def _privacy(plan: RunPlan, trained: TrainingResult) -> dict[str, Any]:
         "upload_bytes_per_site": 8 * sum(record.values for record in trained.rounds),
         "releases": [
             {
-                "step": step,
-                "patients": plan.population_of(step).side,
-                "rounds": count,
-                "share": (plan.cost(step, count).mu_squared / mu**2) if mu else None,
-                "mu_per_round": plan.mu_of(step),
+                "step": name,
+                "patients": plan.population_of(name).side,
+                "rounds": step.rounds,
+                "sample_rate": plan.sample_rate_of(name),
+                "share": plan.share_of(name) if plan.mu else None,
+                "mu_per_round": plan.mu_of(name),
                 "sensitivity": first.sensitivity,
                 "noise_std": first.noise_std,
             }
-            for step, count in plan.rounds.items()
-            for first in [record for record in trained.rounds if record.step == step][:1]
+            for name, step in plan.steps.items()
+            for first in [record for record in trained.rounds if record.step == name][:1]
         ],
     }
 
@@ -417,8 +415,10 @@ def _evaluation(
     return figures
 
 
-def _shapes(model: AdditiveModel, features: Sequence[Feature]) -> list[dict[str, Any]]:
-    """Shape functions from the strongest to the weakest; bands are 95 % intervals' half-widths."""
+def _shapes(model: Model, features: Sequence[Feature]) -> list[dict[str, Any]]:
+    """Shape functions, the strongest first; bands are 95 % intervals' half-widths."""
+    if not isinstance(model, AdditiveModel):
+        return []  # no part of it can be read by itself
     shapes = []
     for feature, shape in zip(features, model.shapes, strict=True):
         grid, axis = grid_of(feature), shape_axis(feature)

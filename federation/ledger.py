@@ -41,6 +41,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from federation.ledger_chain import (
@@ -85,11 +86,10 @@ __all__ = [
     "Side",
     "cost_of",
     "ledger_file",
+    "worst_cost",
 ]
 
 _FORMAT = 1
-_ROUNDING = 1 + 1e-9
-"""A plan that asks for all that is left must not fail on the last bit of a sum."""
 
 
 class LedgerMismatchError(LedgerError):
@@ -225,9 +225,9 @@ class Ledger:
                     f"site {self.site} has charged {name} before: what was sent then may be sent "
                     "again, but never computed again"
                 )
-            after = worst_cost(add_up(self._costs, {charge.population: charge.cost}))
+            after = self._worst({charge.population: charge.cost})
             if not self._pays(after):
-                spent = worst_cost(self._costs)
+                spent = self._worst()
                 raise BudgetExceededError(
                     f"site {self.site}: {name} would bring what is spent to epsilon = "
                     f"{after.epsilon(self.delta):.4g} at delta = {self.delta:g}. The budget is "
@@ -249,7 +249,7 @@ class Ledger:
             costs: What is to be spent on each population.
         """
         with self._locked():
-            return self._pays(worst_cost(add_up(self._costs, costs)))
+            return self._pays(self._worst(costs))
 
     def set_budget(self, epsilon: float, *, approved_by: str, reason: str) -> Entry:
         """Raise or lower the budget from now on.
@@ -279,7 +279,7 @@ class Ledger:
     def spent(self) -> PrivacyCost:
         """What all releases together cost the patient who pays most."""
         with self._locked():
-            return worst_cost(self._costs)
+            return self._worst()
 
     def left(self) -> float:
         """Largest epsilon of one more run of full-batch releases about everybody.
@@ -360,17 +360,19 @@ class Ledger:
             self._head, {"seq": self._head.seq + 1, "time": now, "kind": kind, **fields}
         )
 
+    def _worst(self, more: Mapping[Patients, PrivacyCost] = MappingProxyType({})) -> PrivacyCost:
+        return worst_cost(add_up(self._costs, more), self.delta)
+
     def _pays(self, cost: PrivacyCost) -> bool:
-        return self._budget is None or cost.epsilon(self.delta) <= self._budget * _ROUNDING
+        return self._budget is None or cost.within(self._budget, self.delta)
 
     def _left(self) -> float:
         if self._budget is None:
             return math.inf
-        spent = worst_cost(self._costs)
         low, high = 0.0, gdp_mu(self._budget, self.delta)
         for _ in range(60):
             middle = (low + high) / 2
-            if self._pays(spent + PrivacyCost.of(middle)):
+            if self._pays(self._worst({EVERYBODY: PrivacyCost(middle**2)})):
                 low = middle
             else:
                 high = middle

@@ -51,6 +51,7 @@ _HEX: Final = re.compile("[0-9a-f]{8,64}")
 _LARGEST_TEXT: Final = 200
 _LARGEST_MU: Final = 1e4  # far above what protects anybody; squares and exponents stay finite
 _ROUNDING: Final = 1 + 1e-9
+_MOST_WAYS: Final = 64
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -176,11 +177,10 @@ def costs_of(
     return costs
 
 
-def cost_of(charges: Iterable[Charge]) -> PrivacyCost:
-    """What the releases cost together, for the patient who pays most."""
-    return worst_cost(
-        costs_of(Counter((item.population, item.mu, item.sample_rate) for item in charges))
-    )
+def cost_of(charges: Iterable[Charge], delta: float) -> PrivacyCost:
+    """What the releases cost together, for the patient who pays most at this delta."""
+    counts = Counter((item.population, item.mu, item.sample_rate) for item in charges)
+    return worst_cost(costs_of(counts), delta)
 
 
 def add_up(
@@ -193,11 +193,26 @@ def add_up(
     }
 
 
-def worst_cost(costs: Mapping[Patients, PrivacyCost]) -> PrivacyCost:
-    """What the releases cost the patient who pays most: the rule at the head of this file."""
-    splits: dict[tuple[str, float], PrivacyCost] = {}
+def worst_cost(costs: Mapping[Patients, PrivacyCost], delta: float) -> PrivacyCost:
+    """What the releases cost the patient who pays most: the rule at the head of this file.
+
+    Where one side of a split has sampled releases, which of the two costs more can depend on all
+    the others: each way to be split is then added up by itself. Beyond `_MOST_WAYS` of them a bound
+    on both sides takes the place of either.
+
+    Args:
+        costs: What has been spent on each population.
+        delta: Delta at which costs are compared.
+    """
+    splits: dict[tuple[str, float], list[PrivacyCost]] = {}
     for patients, cost in costs.items():
         if isinstance(patients, Population):
-            split = patients.split_key, patients.test_share
-            splits[split] = splits.get(split, PrivacyCost()) | cost
-    return sum(splits.values(), start=costs.get(EVERYBODY, PrivacyCost()))
+            splits.setdefault((patients.split_key, patients.test_share), []).append(cost)
+    ways = [costs.get(EVERYBODY, PrivacyCost())]
+    for sides in splits.values():
+        first, last = sides[0], sides[-1]
+        if first.covers(last) or last.covers(first) or len(ways) >= _MOST_WAYS:
+            ways = [way + (first | last) for way in ways]
+        else:
+            ways = [way + side for way in ways for side in sides]
+    return max(ways, key=lambda way: way.epsilon(delta)) if len(ways) > 1 else ways[0]

@@ -8,6 +8,7 @@ unknown, of the wrong shape or not finite is refused by name before anybody comp
 
 import dataclasses
 import hashlib
+import typing
 from typing import Any, Final
 
 import numpy as np
@@ -17,12 +18,16 @@ from numpy.typing import NDArray
 from data_contracts.errors import GroundTruthError
 from federation.roster import KeyOffer
 from federation.secure_sum import Attempt, Upload
+from models.neural_queries import NeuralEvaluationQuery, NeuralScoreQuery, PatientGradientQuery
 from models.queries import GradientQuery, GramQuery, HistogramQuery, Query, ScoreQuery
-from models.score_histogram import EvaluationQuery
+from models.score_histogram import AdditiveEvaluationQuery
 
 QUERIES: Final = {
     cls.__name__: cls
-    for cls in (HistogramQuery, GramQuery, GradientQuery, ScoreQuery, EvaluationQuery)
+    for cls in (
+        *(HistogramQuery, GramQuery, GradientQuery, ScoreQuery, AdditiveEvaluationQuery),
+        *(PatientGradientQuery, NeuralScoreQuery, NeuralEvaluationQuery),
+    )
 }
 MAX_VALUES: Final = 4_000_000
 """Largest number of values in one array: 32 MB, far above what a plan can need."""
@@ -207,12 +212,14 @@ def _decode_query(arrays: dict[str, Array], config: dict[str, Any]) -> Query:
     if cls is None:
         raise MessageError(f"a query must be one of {', '.join(QUERIES)}")
     values = {name: _array(array, name, _QUERY_TYPES) for name, array in arrays.items()} | config
-    names = {item.name for item in dataclasses.fields(cls)}
-    if set(values) != names:
+    types = {item.name: item.type for item in dataclasses.fields(cls)}
+    if set(values) != set(types):
         raise MessageError(
-            f"{cls.__name__} needs {', '.join(sorted(names))}; got {', '.join(sorted(values))}"
+            f"{cls.__name__} needs {', '.join(sorted(types))}; got {', '.join(sorted(values))}"
         )
     for name, value in values.items():
+        if isinstance(value, np.ndarray) != (typing.get_origin(types[name]) is np.ndarray):
+            raise MessageError(f"{cls.__name__}.{name} is an array or a number, and not as here")
         _check_range(value, f"{cls.__name__}.{name}")
     try:
         return cls(**values)

@@ -8,19 +8,21 @@ import hashlib
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
+from functools import lru_cache
 
-from data_contracts.features import Feature
+from data_contracts.features import Feature, grid_of
 from federation.ledger import Patients, Population, Side
 from federation.settings import RETRY, ConfigError, PrivacySettings, parse
 from models.accounting import PrivacyCost, gdp_mu
 from models.additive_training import AdditiveSettings
+from models.families import EVALUATION, FAMILIES, Step
 from models.mechanisms import GaussianSum
+from models.neural_training import NeuralSettings
 from models.queries import Query
 from models.tasks import TASKS
 from models.tasks.task import Task
-
-EVALUATION = "evaluation"
+from models.training import Training
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +35,9 @@ class RunPlan:
         providers: Providers of the network, likewise.
         sites: The sites that train.
         privacy: What is promised to patients.
-        additive: Settings of the model family.
+        family: Family of the model.
+        additive: Settings of the additive family.
+        neural: Settings of the neural family.
         split_key: Key of the hash that assigns patients to training and test.
         test_share: Share of patients held out.
         noise_seed: Seed of reproducible noise for synthetic and public data; None draws noise
@@ -45,14 +49,20 @@ class RunPlan:
     providers: tuple[str, ...]
     sites: tuple[str, ...]
     privacy: PrivacySettings
-    additive: AdditiveSettings
     split_key: str
     test_share: float
+    family: str = "additive"
+    additive: AdditiveSettings = field(default_factory=AdditiveSettings)
+    neural: NeuralSettings = field(default_factory=NeuralSettings)
     noise_seed: int | None = None
 
     def __post_init__(self) -> None:
         if self.task not in TASKS:
             raise ConfigError(f"there is no task {self.task!r}; tasks are {', '.join(TASKS)}")
+        if self.family not in FAMILIES:
+            raise ConfigError(
+                f"there is no family {self.family!r}; families are {', '.join(FAMILIES)}"
+            )
         if not self.sites or len(set(self.sites)) != len(self.sites):
             raise ConfigError(f"a run needs sites, each named once, not {list(self.sites)}")
         if not 0 < self.test_share < 1:
@@ -74,6 +84,17 @@ class RunPlan:
             return self.the_task.resolve(roster)
         except ValueError as error:
             raise ConfigError(f"the network's roster cannot be used: {error}") from None
+
+    def training(self) -> Training:
+        """The training: queries come out, noisy sums are sent in."""
+        features = self.features()
+        return FAMILIES[self.family].train(
+            [feature.name for feature in features],
+            [grid_of(feature) for feature in features],
+            getattr(self, self.family),
+            max_records=self.privacy.max_records_per_patient,
+            groups=self.the_task.groups,
+        )
 
     # --- who takes part --------------------------------------------------------------------------
 
@@ -108,10 +129,16 @@ class RunPlan:
     # --- what it costs ---------------------------------------------------------------------------
 
     @property
-    def rounds(self) -> Mapping[str, int]:
-        """Rounds of each step, in order."""
-        gradients = self.additive.gradient_rounds
-        return {"histogram": 1, "gram": 1, "gradient": gradients, "recalibration": 1, EVALUATION: 1}
+    def steps(self) -> Mapping[str, Step]:
+        """The steps of the training, in order."""
+        return FAMILIES[self.family].steps(getattr(self, self.family))
+
+    def sample_rate_of(self, step: str) -> float:
+        """Probability with which a patient takes part in a round of a step.
+
+        A retry is charged as if everybody took part, which it cannot cost more than.
+        """
+        return self.steps[step].sample_rate if self.mu is not None and step != RETRY else 1.0
 
     @property
     def retries(self) -> int:
@@ -123,26 +150,49 @@ class RunPlan:
 
     @property
     def mu(self) -> float | None:
-        """Mu of the whole run for a patient at one site; None without privacy."""
+        """Mu that the whole promise is worth, for a patient at one site; None without privacy."""
         if self.privacy.epsilon is None:
             return None
         return gdp_mu(self.privacy.epsilon, self.privacy.delta)
 
-    def mu_of(self, step: str) -> float | None:
-        """Mu of one release of a step, or of one retry; None without privacy.
+    def share_of(self, step: str) -> float:
+        """Share of the budget (of mu squared) of all rounds of a step, or of all retries.
 
-        A patient is either trained on or held out, so each side has the whole budget. On either
-        side the shares of mu squared add up to one, retries included.
+        A patient is either trained on or held out, so each side has the whole budget: on either
+        side the shares add up to one, retries included. Shares of steps that the family does not
+        take go to the others in proportion.
+        """
+        shares = self.privacy.shares
+        retry = shares[RETRY] if self.retries else 0.0
+        if step == RETRY:
+            return retry
+        if step == EVALUATION:
+            return 1 - retry
+        taken = sum(shares[each] for each in self.steps if each != EVALUATION)
+        return (1 - retry) * shares[step] / taken
+
+    def mu_of(self, step: str) -> float | None:
+        """Mu of one release of a step, or of one retry, for a patient who takes part in it.
+
+        None without privacy.
+
+        Raises:
+            ConfigError: The budget is too small for a step that samples patients.
         """
         if (total := self.mu) is None:
             return None
-        retry = self.privacy.shares[RETRY] if self.retries else 0.0
         if step == RETRY:
-            return total * math.sqrt(retry / self.retries) if self.retries else 0.0
-        if step == EVALUATION:
-            return total * math.sqrt(1 - retry)
-        unused = 1 - (self.privacy.shares[RETRY] - retry)
-        return total * math.sqrt(self.privacy.shares[step] / unused / self.rounds[step])
+            return total * math.sqrt(self.share_of(RETRY) / self.retries) if self.retries else 0.0
+        share, taken = self.share_of(step), self.steps[step]
+        if taken.sample_rate == 1.0:
+            return total * math.sqrt(share / taken.rounds)
+        return _sampled_mu(
+            self.privacy.epsilon or 0.0,
+            self.privacy.delta,
+            (1 - share) * total**2,
+            taken.rounds,
+            taken.sample_rate,
+        )
 
     def population_of(self, step: str) -> Population:
         """The patients whom a step concerns."""
@@ -158,41 +208,45 @@ class RunPlan:
             f"sites, noise of {self.noise_shares}"
         )
 
-    def cost(self, step: str, rounds: int = 1) -> PrivacyCost:
-        """What rounds of a step cost a patient whom the step concerns."""
-        mu = self.mu_of(step)
-        return PrivacyCost.of(mu, rounds=rounds) if mu else PrivacyCost()
+    def _cost(self, step: str, rounds: int, sharper: float, copies: int) -> PrivacyCost:
+        """What rounds of a step cost a patient whom it concerns; see `costs`."""
+        if not (mu := self.mu_of(step)) or not rounds:
+            return PrivacyCost()
+        rate = self.sample_rate_of(step)
+        return PrivacyCost.of(sharper * mu, sample_rate=rate, rounds=copies * rounds)
 
-    def costs(self) -> Mapping[Patients, PrivacyCost]:
-        """What the run can cost at most, retries included, on each side of the split."""
-        costs: dict[Patients, PrivacyCost] = {}
-        for step, rounds in self.rounds.items():
-            side = self.population_of(step)
-            costs[side] = costs.get(side, PrivacyCost()) + self.cost(step, rounds)
-        retries = self.cost(RETRY, self.retries)
-        return {side: cost + retries for side, cost in costs.items()}
+    def costs(self, sharper: float = 1.0, copies: int = 1) -> Mapping[Patients, PrivacyCost]:
+        """What the run can cost a patient at one site at most, on each side of the split.
 
-    def composed_mu(self) -> float | None:
-        """Mu of all releases of the plan together, composed one by one, on the dearer side."""
-        if self.mu is None:
-            return None
-        return math.sqrt(max(cost.mu_squared for cost in self.costs().values()))
+        Retries are included.
 
-    @property
-    def joint_mu(self) -> float | None:
-        """Mu for a patient whose records stand at `multiplicity` sites.
-
-        In one secure sum the patient's contributions meet the same noise, so sensitivities, and
-        with them mu, add up. Without, the sites' noises are independent and the releases compose.
+        Args:
+            sharper: Whoever looks sees each release with mu so many times larger,
+            copies: and so many times.
         """
-        if (total := self.mu) is None:
-            return None
-        return total * (self.multiplicity if self.secure_sum else math.sqrt(self.multiplicity))
+        retries = self._cost(RETRY, self.retries, sharper, copies)
+        costs: dict[Patients, PrivacyCost] = {}
+        for name, step in self.steps.items():
+            side = self.population_of(name)
+            before = costs.get(side, retries)
+            costs[side] = before + self._cost(name, step.rounds, sharper, copies)
+        return costs
 
-    @property
-    def mu_alone(self) -> float | None:
-        """Mu that a site's own noise gives, should all others tell the coordinator theirs."""
-        return None if self.mu is None else self.mu * math.sqrt(self.noise_shares)
+    def costs_at_multiplicity(self) -> Mapping[Patients, PrivacyCost]:
+        """The same for a patient whose records stand at `multiplicity` sites, m.
+
+        In one secure sum the patient's contributions meet the same noise N(0, s^2), so without
+        sampling mu is m times as large. With it, each site samples by itself: that noise is the sum
+        of m independent parts N(0, s^2 / m), one for each site, so the sum follows from m sampled
+        releases of mu sqrt(m), and costs no more than these (which is exact without sampling).
+        Without a secure sum the sites' noises are independent and m releases compose.
+        """
+        m = self.multiplicity
+        return self.costs(math.sqrt(m) if self.secure_sum else 1.0, m)
+
+    def costs_alone(self) -> Mapping[Patients, PrivacyCost]:
+        """The same by the site's own noise, should all others tell the coordinator theirs."""
+        return self.costs(math.sqrt(self.noise_shares))
 
     @property
     def multiplicity(self) -> int:
@@ -216,6 +270,7 @@ class RunPlan:
             shares=self.noise_shares,
             sites=len(self.sites),
             max_patients=self.privacy.max_patients_per_site,
+            rounding=query.rounding,
         )
 
     @property
@@ -239,3 +294,36 @@ class RunPlan:
         except json.JSONDecodeError as error:
             raise ConfigError(f"the run plan is not JSON: {error}") from None
         return parse(cls, raw, "plan")
+
+
+@lru_cache(maxsize=256)
+def _sampled_mu(
+    epsilon: float, delta: float, spent: float, rounds: int, sample_rate: float
+) -> float:
+    """Largest mu, nearly, of rounds over sampled patients that a budget can pay for.
+
+    Args:
+        epsilon: The budget,
+        delta: at this delta.
+        spent: Squared mu of the full-batch releases that it has to pay for, too.
+        rounds: Number of rounds.
+        sample_rate: Probability with which each patient takes part in each.
+
+    Raises:
+        ConfigError: There is none.
+    """
+
+    def fits(mu: float) -> bool:
+        sampled = PrivacyCost.of(mu, sample_rate=sample_rate, rounds=rounds)
+        return (PrivacyCost(spent) + sampled).epsilon(delta) <= epsilon
+
+    low, high = 1e-6, 100.0
+    if not fits(low):
+        raise ConfigError(
+            f"epsilon = {epsilon:g} is too small to train on samples of patients: set "
+            "neural.sample_rate = 1, or take a larger privacy.epsilon"
+        )
+    while high > low * (1 + 1e-9):
+        middle = math.sqrt(low * high)
+        low, high = (middle, high) if fits(middle) else (low, middle)
+    return low

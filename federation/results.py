@@ -12,8 +12,8 @@ from pathlib import Path
 from data_contracts.errors import GroundTruthError
 from federation.settings import parse
 from federation.strategy import Dropout, RoundRecord, SiteFailureError, TrainingResult
-from models.additive import AdditiveModel
 from models.evaluation import Evaluation
+from models.families import read_model
 
 
 class RunFailedError(GroundTruthError):
@@ -61,7 +61,7 @@ def read_result(file: Path) -> TrainingResult:
         kind = SiteFailureError if raw["users_to_mend"] else RunFailedError
         raise kind(raw["error"])
     return TrainingResult(
-        AdditiveModel.from_json(json.dumps(raw["model"])),
+        read_model(json.dumps(raw["model"])),
         parse(Evaluation, raw["evaluation"], "the evaluation"),
         tuple(RoundRecord(**record) for record in raw["rounds"]),
         tuple(Dropout(**dropout) for dropout in raw["dropouts"]),

@@ -1,4 +1,4 @@
-"""The glass-box model as MLflow serves it ("models from code": MLflow runs this file)."""
+"""A trained model as MLflow serves it ("models from code": MLflow runs this file)."""
 
 from pathlib import Path
 
@@ -10,8 +10,8 @@ from mlflow.pyfunc.model import PythonModel, PythonModelContext
 from models.serving import ServedModel
 
 
-class AdditivePyfunc(PythonModel):
-    """Probability and contributions of each row; see `ServedModel.predict`."""
+class ServedPyfunc(PythonModel):
+    """Probability of each row and its reasons; see `ServedModel.predict`."""
 
     def load_context(self, context: PythonModelContext) -> None:
         """Read the model."""
@@ -24,9 +24,9 @@ class AdditivePyfunc(PythonModel):
         model_input: pd.DataFrame,
         params: dict[str, str] | None = None,
     ) -> pd.DataFrame:
-        """Probability and contributions of each row."""
+        """Probability of each row and its reasons."""
         values = pl.DataFrame({name: model_input[name].to_list() for name in model_input})
         return pd.DataFrame(self._served.predict(values).to_dict(as_series=False))
 
 
-mlflow.models.set_model(AdditivePyfunc())
+mlflow.models.set_model(ServedPyfunc())

@@ -13,15 +13,17 @@ from data_contracts.features import grid_of
 from data_contracts.intake import read_tables
 from data_contracts.manifest import SiteManifest
 from federation.identity import IDENTITY_FILE, REGISTRY_FILE, Identity, Registry
-from federation.ledger import Charge, Ledger, Side, ledger_file
+from federation.ledger import Charge, Ledger, Side, ledger_file, worst_cost
 from federation.messages import MAX_VALUES, Answer, MessageError, Request
-from federation.plan import EVALUATION, RunPlan
+from federation.plan import RunPlan
 from federation.roster import KeyOffer, Roster, SecureSumError
 from federation.run_state import RunState, RunStateError, state_folder
 from federation.secure_sum import Upload, mask
 from federation.settings import RETRY
-from models.accounting import gdp_mu
+from models.families import EVALUATION, FAMILIES
+from models.keystream import keystream
 from models.mechanisms import NoiseSource, SeededNoise, SystemNoise
+from models.neural_queries import TorchMissingError
 from models.patients import PatientRows
 from models.queries import Query
 from models.tasks.task import assemble
@@ -90,10 +92,15 @@ def greet(manifest_file: Path, plan: RunPlan, run: str) -> KeyOffer | None:
         The site's keys for the run; None where nothing is private.
 
     Raises:
-        SitePolicyError: The plan asks for what the site's data or its budget do not allow.
+        SitePolicyError: The plan asks for what the site's data or its budget do not allow, or for
+            packages that are not installed there.
     """
     manifest = SiteManifest.load(manifest_file)
     check_policy(manifest, plan)
+    try:
+        FAMILIES[plan.family].require()
+    except TorchMissingError as error:
+        raise SitePolicyError(f"site {manifest.name} cannot take part: {error}") from None
     if plan.mu is None:
         return None
     folder = state_folder(manifest_file)
@@ -130,14 +137,15 @@ def answer(manifest_file: Path, plan: RunPlan, request: Request) -> Answer | Upl
         For a patient of this site, what the site sends in a run is, to anybody who sees only the
         sums over sites, (epsilon, delta)-DP as `plan.privacy` says, whatever the coordinator asks
         and in whatever order: each release is charged before it is computed, none is charged or
-        computed twice, and the rounds that may be charged compose to `plan.mu`. The noise suffices
-        while no more than `plan.colluders` of the other sites give theirs away. Should all of them
-        do, this site's own share is left: see `plan.release(...).mu_with(1)`.
+        computed twice, and the rounds that may be charged come to `plan.costs()`. Where a round
+        samples patients, who takes part is drawn here, after the charge, and never told. The noise
+        suffices while no more than `plan.colluders` of the other sites give theirs away. Should
+        all of them do, this site's own share is left: see `plan.costs_alone`.
     """
     manifest = SiteManifest.load(manifest_file)
     noise = check_policy(manifest, plan)
     query = request.query
-    if not 1 <= request.round <= plan.rounds.get(query.step, 0):
+    if query.step not in plan.steps or not 1 <= request.round <= plan.steps[query.step].rounds:
         raise MessageError(f"the plan has no round {request.round} of step {query.step!r}")
     if request.retry > plan.retries:
         raise MessageError(f"the plan has {plan.retries} retries, not {request.retry}")
@@ -180,10 +188,13 @@ def answer(manifest_file: Path, plan: RunPlan, request: Request) -> Answer | Upl
             sensitivity=mechanism.sensitivity,
             noise_std=mechanism.noise_std(mechanism.shares),
             mu=mechanism.mu,
+            sample_rate=plan.sample_rate_of(RETRY if retry else query.step),
         )
     )
     # The plan is part of the name: runs that differ in anything draw different noise.
     stream = f"{plan.digest}/{query.step}/{request.round}/{request.retry}"
+    if (rate := plan.sample_rate_of(query.step)) < 1:
+        rows = rows.sampled(rate, keystream(noise.key(f"{stream}/patients"), rows.n_patients))
     words = mechanism.release(query.answer(rows), noise.key(stream))
     if plan.secure_sum:
         words = mask(words, attempt, state.keys(), roster, manifest.name)
@@ -258,13 +269,13 @@ def check_policy(manifest: SiteManifest, plan: RunPlan) -> NoiseSource:
             f"site {manifest.name} ({manifest.role}) is not asked to train by the plan: task "
             f"{plan.task} is trained by {plan.the_task.train_at}s, here {', '.join(plan.sites)}"
         )
-    mu = plan.mu
-    if manifest.origin == "private" and mu is None:
+    if manifest.origin == "private" and plan.mu is None:
         raise SitePolicyError(
             f"site {manifest.name} refuses to train without privacy: its data are private. "
             "Set privacy.epsilon in the run's settings"
         )
-    if manifest.origin == "private" and (mu or 0.0) > gdp_mu(manifest.max_epsilon, POLICY_DELTA):
+    cost = worst_cost(plan.costs(), POLICY_DELTA)
+    if manifest.origin == "private" and not cost.within(manifest.max_epsilon, POLICY_DELTA):
         raise SitePolicyError(
             f"site {manifest.name} refuses epsilon = {plan.privacy.epsilon:g} at delta = "
             f"{plan.privacy.delta:g}: its site.toml allows max_epsilon = {manifest.max_epsilon:g} "

@@ -11,7 +11,6 @@ from flwr.app import ConfigRecord, Message, MessageType, RecordDict
 from flwr.serverapp import Grid
 
 from data_contracts.errors import GroundTruthError
-from data_contracts.features import grid_of
 from federation.identity import Registry
 from federation.messages import Answer, MessageError, Request, decode_answer, encode_request
 from federation.plan import RunPlan
@@ -19,10 +18,9 @@ from federation.roster import KeyOffer, Roster, SecureSumError
 from federation.run_state import new_run_id
 from federation.secure_sum import Upload, Words, open_sum
 from federation.settings import RETRY
-from models.additive import AdditiveModel
-from models.additive_training import NoisySum, drive, train
 from models.evaluation import Evaluation
 from models.queries import Query
+from models.training import Model, NoisySum, drive
 
 logger = logging.getLogger("groundtruth.rounds")
 """One line after every round."""
@@ -87,7 +85,7 @@ class TrainingResult:
         dropouts: Sites that left on the way.
     """
 
-    model: AdditiveModel
+    model: Model
     evaluation: Evaluation
     rounds: tuple[RoundRecord, ...]
     dropouts: tuple[Dropout, ...] = ()
@@ -116,21 +114,13 @@ def run(
     """
     sites = _Sites(grid, plan, registry, timeout)
     sites.greet()
-    features = plan.features()
-    training = train(
-        [feature.name for feature in features],
-        [grid_of(feature) for feature in features],
-        plan.additive,
-        max_records=plan.privacy.max_records_per_patient,
-        groups=plan.the_task.groups,
-    )
 
     def ask(query: Query) -> NoisySum:
         total = sites.ask(query)
         observe(query, total)
         return total
 
-    trained = drive(training, ask)
+    trained = drive(plan.training(), ask)
     return TrainingResult(
         trained.model, trained.evaluation, tuple(sites.rounds), tuple(sites.dropouts)
     )

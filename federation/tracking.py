@@ -107,7 +107,8 @@ def _params(results: Mapping[str, Any]) -> list[Param]:
         "privacy_unit": "patient",
         "multiplicity": config["privacy"]["multiplicity"],
         "max_records_per_patient": config["privacy"]["max_records_per_patient"],
-        **{f"additive.{key}": value for key, value in config["additive"].items()},
+        "family": config["family"],
+        **{f"{config['family']}.{key}": value for key, value in config[config["family"]].items()},
         **{f"versions.{name}": value for name, value in results["versions"].items()},
     }
     return [Param(key, str(value)) for key, value in params.items()]

@@ -124,6 +124,10 @@ class PrivacyCost:
             else (),
         )
 
+    def covers(self, other: "PrivacyCost") -> bool:
+        """Whether this is at least the other, whatever is added to both."""
+        return self.mu_squared >= other.mu_squared and bool((self._curve() >= other._curve()).all())
+
     def epsilon(self, delta: float) -> float:
         """Smallest epsilon known such that the releases together are (epsilon, delta)-DP.
 
@@ -138,6 +142,14 @@ class PrivacyCost:
         curve = self._curve() + ORDERS * self.mu_squared / 2
         bounds = curve + np.log1p(-1 / ORDERS) - (math.log(delta) + np.log(ORDERS)) / (ORDERS - 1)
         return max(float(bounds.min()), 0.0)
+
+    def within(self, epsilon: float, delta: float) -> bool:
+        """Whether the releases together are (epsilon, delta)-DP, as far as is known.
+
+        What is planned to cost all of a budget must not fail on the last bit of a sum: epsilon may
+        be passed by 1e-9 of it.
+        """
+        return self.epsilon(delta) <= epsilon * (1 + 1e-9)
 
     def _curve(self) -> NDArray[np.float64]:
         return np.asarray(self.renyi) if self.renyi else np.zeros(ORDERS.size)

@@ -6,13 +6,11 @@
     recalibration  1 round    scores against labels         -> slope and intercept
     evaluation     1 round    the same on held-out patients -> how good it is
 
-`train` is a generator: it yields a query and is sent the sum of the sites' answers. Whoever drives
-it (one process, Flower, a test) decides how the sum comes about, so pooled and federated training
-are the same code.
+See `models.training` for who drives it.
 """
 
 import math
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -22,18 +20,18 @@ from data_contracts.features import Grid
 from models.additive import AdditiveModel, Shape
 from models.basis import Basis, build_basis
 from models.descent import ExactDescent, NoisyDescent, shrunken
-from models.evaluation import Evaluation, evaluate
+from models.evaluation import evaluate
 from models.queries import (
     GradientQuery,
     GramQuery,
     HistogramQuery,
-    Query,
     ScoreQuery,
     pack_tables,
 )
 from models.recalibration import recalibrate
-from models.score_histogram import GROUP_BINS, EvaluationQuery, score_edges
+from models.score_histogram import GROUP_BINS, AdditiveEvaluationQuery, score_edges
 from models.suppression import suppress
+from models.training import NoisySum, Trained, Training
 
 Vector = NDArray[np.float64]
 Matrix = NDArray[np.float64]
@@ -76,35 +74,7 @@ class AdditiveSettings:
             raise ValueError(f"score_bins must lie between 8 and 1024, not {self.score_bins}")
 
 
-@dataclass(frozen=True, slots=True)
-class NoisySum:
-    """Sum of the sites' answers.
-
-    Attributes:
-        values: Shape (d,).
-        noise_std: Standard deviation of the noise in each value; 0 where there is none.
-    """
-
-    values: Vector
-    noise_std: float
-
-
-@dataclass(frozen=True, slots=True)
-class Trained:
-    """What a training gives.
-
-    Attributes:
-        model: The model.
-        evaluation: How good it is on held-out patients, small cells hidden.
-    """
-
-    model: AdditiveModel
-    evaluation: Evaluation
-
-
 _SCORE_LIMIT = 8.0  # log-odds; scores beyond it count at the ends
-
-Training = Generator[Query, NoisySum, Trained]
 
 
 def train(
@@ -189,7 +159,7 @@ def train(
             )
         ),
     )
-    query = EvaluationQuery(
+    query = AdditiveEvaluationQuery(
         shapes=np.concatenate([shape.log_odds for shape in model.shapes]),
         n_codes=n_codes,
         intercept=model.intercept,
@@ -221,14 +191,3 @@ def _whitening(basis: Basis, gram: NoisySum, n_patients: float) -> Matrix:
     values, vectors = np.linalg.eigh(correlation)
     floor = max(noise, 0.02)
     return np.asarray((vectors / np.sqrt(np.maximum(values, floor))) @ vectors.T)
-
-
-def drive(training: Training, answer: Callable[[Query], NoisySum]) -> Trained:
-    """Run a training to its end with a function that answers its queries."""
-    query = next(training)
-    while True:
-        try:
-            query = training.send(answer(query))
-        except StopIteration as done:
-            trained: Trained = done.value
-            return trained

@@ -24,6 +24,9 @@ LOG2_STD: Final = 22
 """Every share has the integer standard deviation 2^22. More, and the sum over 100 million patients
 leaves 52 bits; less, and rounding long vectors costs visible noise."""
 
+LEAST_ROUNDING: Final = 2.0**-31
+"""The least that is allowed for rounding of a patient's vector, in sensitivities."""
+
 _R: Final = 3.0
 """Standard deviation of the rounding in the proof at `GaussianSum`, in units."""
 
@@ -84,6 +87,8 @@ class GaussianSum:
             sites less dropouts less colluders. 1 where each site's noise suffices alone.
         sites: Sites that may add up, at least `shares`.
         max_patients: More patients than stand at any site. Public.
+        rounding: How far rounding may move one patient's vector when others come or go, in
+            sensitivities; see `float_slack`.
 
     Raises:
         ValueError: A field is out of range, or mu is too small for so many values.
@@ -132,6 +137,7 @@ class GaussianSum:
     shares: int
     sites: int
     max_patients: int
+    rounding: float = LEAST_ROUNDING
 
     def __post_init__(self) -> None:
         if not (1e-100 <= self.sensitivity <= 1e100 and 0 < self.mu < math.inf):
@@ -144,6 +150,8 @@ class GaussianSum:
                 f"no sum of {self.n_values} values over {self.max_patients} patients at "
                 f"{self.sites} sites has {self.shares} noise shares"
             )
+        if not LEAST_ROUNDING <= self.rounding <= 1:
+            raise ValueError(f"rounding must lie between 2^-31 and 1, not {self.rounding}")
         if not self._signal > 0:
             raise ValueError(
                 f"mu {self.mu} is too small for {self.n_values} values: rounding them alone "
@@ -160,7 +168,7 @@ class GaussianSum:
     @property
     def resolution(self) -> float:
         """h, the size of one integer unit."""
-        slack = float_slack(self.max_patients, self.n_values)
+        slack = float_slack(self.max_patients, self.n_values, self.rounding)
         return self.sensitivity * (1 + slack) / self._signal
 
     @property
@@ -231,7 +239,7 @@ class GaussianSum:
         return self._tolerated - math.sqrt(self.n_values)
 
 
-def float_slack(max_patients: int, n_values: int) -> float:
+def float_slack(max_patients: int, n_values: int, rounding: float = LEAST_ROUNDING) -> float:
     """By which share floating-point numbers may enlarge a sensitivity.
 
     A computed sum is not the sum: its rounding errors depend on all patients, so one patient may
@@ -245,19 +253,20 @@ def float_slack(max_patients: int, n_values: int) -> float:
       computed sum is then off by at most gamma_n times the sum of the vectors' lengths, N C
       (Higham, "Accuracy and Stability of Numerical Algorithms", 2002, Sections 3.1 and 4.2), in
       each of two data sets.
-    - *A patient's own vector*, N 2^-31: the same patient may come out differently by 2^-31 C when
-      others come or go, as a matrix product may add in another order where a row lies elsewhere.
-      A query whose terms cancel further than that is refused (`models.queries.LEAST_ROUNDING`);
-      those of honest trainings stay below 2^-36.
+    - *A patient's own vector*, N r: the same patient may come out differently by r C when others
+      come or go, as a matrix product may add in another order where a row lies elsewhere. Queries
+      say their r (`models.queries.Query.rounding`) and refuse to be answered where rounding could
+      pass it. It is 2^-31 for an additive model, whose honest trainings stay below 2^-36.
     - *Division by the unit*, N sqrt(d) 2^-52: one rounding for each value, of N C at most.
 
-    For a million patients all this is 5e-4: it is paid for with as much more noise.
+    For a million patients and r = 2^-31 all this is 5e-4: it is paid for with as much more noise.
 
     Args:
         max_patients: N, more patients than stand at any site.
         n_values: d, length of the sum.
+        rounding: r.
     """
-    return 2.0**-30 + max_patients * (2.0**-36 + 2.0**-31 + math.sqrt(n_values) * 2.0**-52)
+    return 2.0**-30 + max_patients * (2.0**-36 + rounding + math.sqrt(n_values) * 2.0**-52)
 
 
 def _smooth_std(shares: int) -> float:

@@ -5,23 +5,19 @@ Only the answer to `PatientGradientQuery` needs torch, so everybody can read and
 
 import math
 from dataclasses import dataclass
-from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from data_contracts.errors import GroundTruthError
 from models.clipping import LEAST_BOUND, clipped_patient_counts
+from models.mechanisms import LEAST_ROUNDING
 from models.neural import LIMIT, Architecture
 from models.neural_rounding import gradient_rounding
 from models.patients import PatientRows
+from models.score_histogram import EvaluationQuery
 
 Vector = NDArray[np.float64]
-Words = NDArray[np.uint64]
-
-ROUNDING: Final = 2.0**-27
-"""How far rounding may move a patient's gradient when others come or go, in clips per record. The
-networks of honest trainings stay below a quarter of it."""
 
 
 class TorchMissingError(GroundTruthError):
@@ -39,23 +35,15 @@ class PatientGradientQuery:
         width: Coordinates of an embedding.
         hidden: Units of each hidden layer, shape (n_layers,), int64.
         clip: L2 bound on a patient's gradient; math.inf only where nothing is private.
-        sample_rate: Probability with which each patient takes part, independently of all others.
-        max_records: Records of a patient, at most.
-        max_patients: More patients than stand at any site.
+        rounding: How far rounding may move a patient's gradient when others come or go, in clips.
 
     Raises:
-        ValueError: The fields are out of range or do not fit together; or rounding could move a
-            patient's gradient by more than `ROUNDING`.
+        ValueError: The fields are out of range or do not fit together.
 
     Guarantees:
         Adding or removing one patient with any number of records changes the answer by at most
-        `sensitivity` in L2, whichever patients take part. With mu = sensitivity / noise, and where
-        nobody but the site knows who takes part, a patient pays
-        `PrivacyCost.of(mu, sample_rate=sample_rate)` for it.
-
-        The patient's own gradient is at most `clip` long. All others' may come out differently by
-        rounding (see `models.neural_rounding`), by ROUNDING * max_records * clip each, which
-        `sensitivity` holds for `max_patients` of them.
+        `clip` in L2, but for rounding, which moves the gradient of each other patient by at most
+        `rounding` clips: where it could move it further, there is no answer.
     """
 
     parameters: Vector
@@ -64,22 +52,15 @@ class PatientGradientQuery:
     width: int
     hidden: NDArray[np.int64]
     clip: float
-    sample_rate: float
-    max_records: int
-    max_patients: int
+    rounding: float
     step = "gradient"
 
     def __post_init__(self) -> None:
         _check_parameters(self.architecture, self.parameters)
         if not self.clip >= LEAST_BOUND:
             raise ValueError(f"the clipping bound must be positive, not {self.clip}")
-        if not 0 < self.sample_rate <= 1:
-            raise ValueError(f"the sample rate must lie above 0 and up to 1: {self.sample_rate}")
-        if not all(isinstance(n, int) and n >= 1 for n in (self.max_records, self.max_patients)):
-            raise ValueError("max_records and max_patients must be positive numbers")
-        moved = gradient_rounding(self.architecture, self.parameters, self.max_records)
-        if not moved <= ROUNDING * self.max_records * self.clip:
-            raise ValueError("the network is so steep that rounding would tell of other patients")
+        if not LEAST_ROUNDING <= self.rounding <= 1:
+            raise ValueError(f"rounding must lie between 2^-31 and 1, not {self.rounding}")
 
     @property
     def architecture(self) -> Architecture:
@@ -88,40 +69,27 @@ class PatientGradientQuery:
 
     @property
     def sensitivity(self) -> float:
-        """The clipping bound, and what rounding may move in all other patients' gradients."""
-        return self.clip * (1 + self.max_patients * self.max_records * ROUNDING)
+        """The clipping bound."""
+        return self.clip
 
     @property
     def n_values(self) -> int:
         """One per parameter."""
         return self.parameters.size
 
-    def answer(self, rows: PatientRows, words: Words | None = None) -> Vector:
-        """Sum of the clipped gradients of the patients who take part, shape (n_parameters,).
-
-        Args:
-            rows: The site's patients.
-            words: A uniform word of the site's own for each patient, shape (n_patients,), from a
-                key that nobody else has and that is used for nothing else. Needed, and read, where
-                `sample_rate` is below 1.
+    def answer(self, rows: PatientRows) -> Vector:
+        """Sum of the patients' clipped gradients, shape (n_parameters,).
 
         Raises:
-            ValueError: The words are missing, or the rows are grouped with other `max_records`.
+            ValueError: Rounding could move a patient's gradient by more than `rounding` clips.
             TorchMissingError: torch or Opacus is not installed.
         """
-        if rows.max_records > self.max_records:
-            raise ValueError(f"patients have up to {rows.max_records} records here, not fewer")
-        if self.sample_rate < 1:
-            if words is None:
-                raise ValueError("a query of sampled patients needs the site's own random words")
-            rows = sample_patients(rows, self.sample_rate, words)
-        try:
-            from models.neural_gradients import clipped_gradient_sum
-        except ImportError:
-            raise TorchMissingError(
-                "networks are trained with torch and Opacus, which are not installed here: "
-                "pip install 'shared-ground-truth[neural]'"
-            ) from None
+        moved = gradient_rounding(self.architecture, self.parameters, rows.max_records)
+        if not moved <= self.rounding * self.clip:
+            raise ValueError("the network is so steep that rounding would tell of other patients")
+        require_torch()
+        from models.neural_gradients import clipped_gradient_sum
+
         return clipped_gradient_sum(self.architecture, self.parameters, rows, self.clip)
 
 
@@ -152,6 +120,7 @@ class NeuralScoreQuery:
     limit: float
     clip: float
     step = "recalibration"
+    rounding = LEAST_ROUNDING
 
     def __post_init__(self) -> None:
         _check_parameters(self.architecture, self.parameters)
@@ -185,29 +154,56 @@ class NeuralScoreQuery:
         )
 
 
-def sample_patients(rows: PatientRows, sample_rate: float, words: Words) -> PatientRows:
-    """The patients who take part: each independently, with all its records or none.
+@dataclass(frozen=True, slots=True)
+class NeuralEvaluationQuery(EvaluationQuery):
+    """An `EvaluationQuery` of a network.
 
-    Args:
-        rows: All patients.
-        sample_rate: Probability of each, below 1; rounded down to a multiple of 2^-64.
-        words: Independent uniform words, shape (n_patients,).
+    Attributes:
+        parameters: Shape (n_parameters,).
+        tables: See `Architecture`, like the next three.
+        table_shapes: Shape (n_features, 2), int64; its codes are those of `n_codes`.
+        width: Coordinates of an embedding.
+        hidden: Units of each hidden layer, shape (n_layers,), int64.
 
     Raises:
-        ValueError: There is not one word for each patient.
+        ValueError: The fields are out of range or do not fit together.
     """
-    if words.shape != (rows.n_patients,) or words.dtype != np.uint64:
-        raise ValueError("sampling needs one word of 64 bits for each patient")
-    taken = words < np.uint64(int(sample_rate * 2.0**64))
-    counts = np.diff(rows.starts, append=rows.n_rows)
-    kept, sizes = np.repeat(taken, counts), counts[taken]
-    return PatientRows(
-        codes=np.asfortranarray(rows.codes[kept]),
-        labels=rows.labels[kept],
-        starts=np.cumsum(sizes) - sizes,
-        weights=rows.weights[kept],
-        max_records=rows.max_records,
-    )
+
+    parameters: Vector
+    tables: Vector
+    table_shapes: NDArray[np.int64]
+    width: int
+    hidden: NDArray[np.int64]
+
+    def __post_init__(self) -> None:
+        EvaluationQuery.__post_init__(self)
+        _check_parameters(self.architecture, self.parameters)
+        if not np.array_equal(self.n_codes, self.table_shapes[:, 0]):
+            raise ValueError("n_codes are not the codes of the network's features")
+
+    @property
+    def architecture(self) -> Architecture:
+        """The network's shape."""
+        return Architecture(self.tables, self.table_shapes, self.width, self.hidden)
+
+    def scores(self, rows: PatientRows) -> Vector:
+        """See `EvaluationQuery`, and `Architecture.log_odds`."""
+        return self.architecture.log_odds(self.parameters, rows.codes)
+
+
+def require_torch() -> None:
+    """Make sure that gradients of networks can be computed here.
+
+    Raises:
+        TorchMissingError: They cannot.
+    """
+    try:
+        import models.neural_gradients  # noqa: F401 - a broken installation shows only here
+    except (ImportError, OSError) as error:
+        raise TorchMissingError(
+            f"networks are trained with torch and Opacus, which cannot be loaded here ({error}): "
+            "pip install 'shared-ground-truth[neural]'"
+        ) from None
 
 
 def _check_parameters(architecture: Architecture, parameters: Vector) -> None:

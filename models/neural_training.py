@@ -1,27 +1,30 @@
-"""Training of the neural model: as many gradients as its settings say, a question before and after.
+"""Training of the neural model: as many gradients as its settings say, a few questions around.
 
     histogram      1 round    where the rows lie            -> scale of the numbers, base rate
     gradient      40 rounds   per-patient clipped gradients -> parameters
     recalibration  1 round    scores against labels         -> slope and intercept
+    evaluation     1 round    the same on held-out patients -> how good it is
 
-Like `models.additive_training.train`, `train_neural` yields queries and is sent noisy sums. Sites
-need torch and Opacus to answer; whoever asks does not.
+Sites need torch and Opacus to answer; whoever asks does not.
 """
 
 import math
-from collections.abc import Generator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from data_contracts.features import Grid, NumberGrid
-from models.additive_training import NoisySum
+from models.evaluation import evaluate
 from models.neural import LIMIT, MAX_HIDDEN, MAX_LAYERS, MAX_WIDTH, Architecture, NeuralModel
-from models.neural_queries import ROUNDING, NeuralScoreQuery, PatientGradientQuery
+from models.neural_queries import NeuralEvaluationQuery, NeuralScoreQuery, PatientGradientQuery
 from models.neural_rounding import gradient_rounding
-from models.queries import HistogramQuery, Query, pack_tables
+from models.queries import HistogramQuery, pack_tables
 from models.recalibration import recalibrate
+from models.score_histogram import GROUP_BINS, score_edges
+from models.suppression import suppress
+from models.training import Trained, Training
 
 Vector = NDArray[np.float64]
 Matrix = NDArray[np.float64]
@@ -126,9 +129,8 @@ class NoisyAdam:
         self.parameters = kept * self.parameters - self._rate * mean / size
 
 
-NeuralTraining = Generator[Query, NoisySum, NeuralModel]
-
 _AVERAGED = 1 / 6  # of the rounds, the last ones
+_ROUNDING = 2.0**-27  # clips per record; the networks of honest trainings stay below a quarter
 _SCORE_BINS, _SCORE_LIMIT = 128, 8.0  # log-odds
 
 
@@ -138,16 +140,16 @@ def train_neural(
     settings: NeuralSettings,
     *,
     max_records: int,
-    max_patients: int,
-) -> NeuralTraining:
-    """Train a network by asking for noisy sums; returns the model when it stops.
+    groups: Sequence[str] = (),
+) -> Training:
+    """Train a network by asking for noisy sums, and measure it; returns both.
 
     Args:
         features: Names of the features.
         grids: Their public grids.
         settings: Settings of the family.
         max_records: Records of a patient that the sites use at most.
-        max_patients: More patients than stand at any site.
+        groups: Features whose codes are the subgroups of the evaluation.
 
     Raises:
         ValueError: The clip is too small for so many records.
@@ -189,9 +191,7 @@ def train_neural(
             width=settings.width,
             hidden=hidden,
             clip=clip,
-            sample_rate=settings.sample_rate if private else 1.0,
-            max_records=max_records,
-            max_patients=max_patients,
+            rounding=_ROUNDING * max_records,
         )
         adam.step(gradient.values, gradient.noise_std)
         if left < last:
@@ -209,8 +209,24 @@ def train_neural(
         clip=math.sqrt(max_records),
     )
     line = recalibrate(scores.values, scores.noise_std, _SCORE_LIMIT, base_rate)
-    parameters = architecture.recalibrated(average, line.slope, line.shift)
-    return NeuralModel(tuple(features), architecture, parameters.astype(np.float32))
+    found = np.clip(architecture.recalibrated(average, line.slope, line.shift), -LIMIT, LIMIT)
+    # What is measured is what is handed out.
+    parameters = found.astype(np.float32)
+    query = NeuralEvaluationQuery(
+        n_codes=n_codes,
+        edges=score_edges(scores.values, scores.noise_std, _SCORE_LIMIT, line),
+        groups=np.array([features.index(name) for name in groups], dtype=np.int64),
+        group_bins=GROUP_BINS,
+        clip=math.sqrt(max_records),
+        parameters=parameters.astype(np.float64),
+        tables=tables,
+        table_shapes=table_shapes,
+        width=settings.width,
+        hidden=hidden,
+    )
+    held_out = yield query
+    figures = evaluate(query, held_out.values, held_out.noise_std, max_records=max_records)
+    return Trained(NeuralModel(tuple(features), architecture, parameters), suppress(figures))
 
 
 def _columns(grid: Grid, noisy: Vector, noise_std: float) -> Matrix:
@@ -238,7 +254,7 @@ def _gentle(
     Raises:
         ValueError: Sites would refuse any network.
     """
-    allowed = ROUNDING * max_records * clip
+    allowed = _ROUNDING * max_records * clip
     if gradient_rounding(architecture, np.zeros_like(parameters), max_records) > allowed:
         raise ValueError(f"clip {clip:g} is too small for patients of {max_records} records")
     parameters = np.clip(parameters, -LIMIT, LIMIT)

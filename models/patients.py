@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from data_contracts.features import Codes
 
 Vector = NDArray[np.float64]
+Words = NDArray[np.uint64]
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +61,33 @@ class PatientRows:
                 self.weights[begin:end],
                 self.max_records,
             )
+
+    def sampled(self, rate: float, words: Words) -> "PatientRows":
+        """The patients who take part: each independently, with all its records or none.
+
+        Args:
+            rate: Probability of each, in (0, 1); rounded down to a multiple of 2^-64.
+            words: Independent uniform words, shape (n_patients,), from a key that nobody else has
+                and that is used for nothing else. Who takes part must stay the site's secret:
+                the price of a sampled release counts on it.
+
+        Raises:
+            ValueError: There is not one word for each patient, or the rate is out of range.
+        """
+        if not 0 < rate < 1:
+            raise ValueError(f"a rate of sampling lies between 0 and 1, not {rate}")
+        if words.shape != (self.n_patients,) or words.dtype != np.uint64:
+            raise ValueError("sampling needs one word of 64 bits for each patient")
+        taken = words < np.uint64(int(rate * 2.0**64))
+        counts = np.diff(self.starts, append=self.n_rows)
+        kept, sizes = np.repeat(taken, counts), counts[taken]
+        return PatientRows(
+            codes=np.asfortranarray(self.codes[kept]),
+            labels=self.labels[kept],
+            starts=np.cumsum(sizes) - sizes,
+            weights=self.weights[kept],
+            max_records=self.max_records,
+        )
 
     @property
     def patient_of_row(self) -> NDArray[np.intp]:

@@ -13,13 +13,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.clipping import LEAST_BOUND, clipped_patient_counts, clipped_patient_sum
+from models.mechanisms import LEAST_ROUNDING
 from models.patients import PatientRows
 
 Vector = NDArray[np.float64]
 Matrix = NDArray[np.float64]
-
-LEAST_ROUNDING = 2.0**-31
-"""Rounding of a patient's vector that `models.mechanisms.float_slack` allows for, in clips."""
 
 
 class Query(Protocol):
@@ -33,6 +31,11 @@ class Query(Protocol):
     @property
     def sensitivity(self) -> float:
         """L2 distance by which adding or removing one patient can change the answer."""
+        ...
+
+    @property
+    def rounding(self) -> float:
+        """How far rounding may move a patient's vector when others come or go, in sensitivities."""
         ...
 
     @property
@@ -55,6 +58,7 @@ class HistogramQuery:
 
     n_codes: NDArray[np.int64]
     step = "histogram"
+    rounding = LEAST_ROUNDING
 
     @property
     def sensitivity(self) -> float:
@@ -94,6 +98,7 @@ class GramQuery:
     table_shapes: NDArray[np.int64]
     row_bound: float
     step = "gram"
+    rounding = LEAST_ROUNDING
 
     def __post_init__(self) -> None:
         if not self.row_bound >= LEAST_BOUND:
@@ -146,6 +151,7 @@ class GradientQuery:
     coefficients: Vector
     clip: float
     step = "gradient"
+    rounding = LEAST_ROUNDING
 
     @property
     def sensitivity(self) -> float:
@@ -164,7 +170,7 @@ class GradientQuery:
             ValueError: Rounding alone could change a patient's gradient from one set of patients to
                 another, by more than `models.mechanisms.float_slack` allows for.
         """
-        if not self._rounding(rows.max_records) <= LEAST_ROUNDING * self.clip:
+        if not self._moved(rows.max_records) <= self.rounding * self.clip:
             raise ValueError("terms of the gradient cancel so far that rounding would tell")
         total = np.zeros(self.coefficients.size)
         for block in rows.blocks():
@@ -178,7 +184,7 @@ class GradientQuery:
             )
         return total
 
-    def _rounding(self, max_records: int) -> float:
+    def _moved(self, max_records: int) -> float:
         """A bound on how far rounding moves a patient's gradient, in L2; follows from the query.
 
         A matrix product may add up in another order where a row lies elsewhere, and a query can be
@@ -220,6 +226,7 @@ class ScoreQuery:
     limit: float
     clip: float
     step = "recalibration"
+    rounding = LEAST_ROUNDING
 
     def __post_init__(self) -> None:
         if not (0 < self.limit < math.inf and isinstance(self.bins, int) and self.bins >= 1):

@@ -7,15 +7,13 @@ and clip itself grows with sqrt(d). No table is read, so nothing here costs priv
 """
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
 
 from data_contracts.features import Grid, NumberGrid
-from models.additive_training import AdditiveSettings, NoisySum, train
-from models.queries import HistogramQuery, Query
 
 LARGE_KAPPA: Final = 0.05
 """Above it noise costs more than about 0.003 of AUROC, and 0.009 where outcomes are rare."""
@@ -134,45 +132,3 @@ def choose_resolution(grids: Sequence[Grid], mu: float, n_patients: float) -> Re
     if fine.kappa <= FINE_KAPPA:
         return fine
     return resolution_for(grids, COARSE_KNOTS, mu, n_patients)
-
-
-def largest_queries(
-    features: Sequence[str],
-    grids: Sequence[Grid],
-    settings: AdditiveSettings,
-    *,
-    max_records: int,
-    groups: Sequence[str] = (),
-    private: bool = True,
-) -> Iterator[Query]:
-    """Every query of a training, in order, with as many columns as the grids allow.
-
-    The training itself is run on made-up sums in which every code is about equally frequent and
-    nothing else is known. Its sensitivities and lengths bound those of any real run, and are those
-    of a run in which no code is too rare for a column.
-
-    Args:
-        features: See `models.additive_training.train`, as for all but the last.
-        grids: Their public grids.
-        settings: Settings of the family.
-        max_records: Records of a patient that are used at most.
-        groups: Features whose codes are subgroups.
-        private: Whether sums carry noise.
-    """
-    training = train(features, grids, settings, max_records=max_records, groups=groups)
-    query = next(training)
-    while True:
-        yield query
-        values = np.zeros(query.n_values)
-        if isinstance(query, HistogramQuery):
-            # Rising a little, so that no knot falls on the border of two cells by rounding.
-            shares = [1.0 + 1e-6 * np.arange(size) for size in query.n_codes.tolist()]
-            shares = [share / share.sum() for share in shares]
-            values = _MANY * np.concatenate([*shares, [0.5, 0.5, 1.0 / max_records]])
-        try:
-            query = training.send(NoisySum(values, noise_std=1.0 if private else 0.0))
-        except StopIteration:
-            return
-
-
-_MANY = 1e9  # patients, so that every code stands out of noise of 1

@@ -6,6 +6,7 @@ probabilities fit, and both for subgroups. Nothing else is asked: every figure o
 """
 
 import math
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import Final
 
@@ -13,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.clipping import LEAST_BOUND
+from models.mechanisms import LEAST_ROUNDING
 from models.patients import PatientRows
 from models.queries import scores_of, sigmoid
 from models.recalibration import Recalibration
@@ -117,16 +119,14 @@ class EvaluationCounts:
 
 
 @dataclass(frozen=True, slots=True)
-class EvaluationQuery:
+class EvaluationQuery(ABC):
     """How often does each label occur at each score, overall and in subgroups?
 
     The answer is one vector of weighted blocks: the number of patients, all records by bin, and for
-    every group feature its levels by bin.
+    every group feature its levels by bin. Families say what the score of a row is.
 
     Attributes:
-        shapes: Contribution of every code, all features one after the other, in log-odds.
         n_codes: Number of codes of each feature, shape (n_features,), int64.
-        intercept: Intercept of the score, in log-odds.
         edges: Inner edges of the score bins in log-odds, ascending, shape (n_bins - 1,).
         groups: Features whose codes, "missing" included, are subgroups, shape (n_groups,), int64.
         group_bins: Score bins within a subgroup: the score bins, merged. Divides their number.
@@ -148,29 +148,29 @@ class EvaluationQuery:
     (arXiv 2210.12526, 2022), for evaluation by score histograms.
     """
 
-    shapes: Vector
     n_codes: NDArray[np.int64]
-    intercept: float
     edges: Vector
     groups: NDArray[np.int64]
     group_bins: int
     clip: float
     step = "evaluation"
+    rounding = LEAST_ROUNDING
+
+    @abstractmethod
+    def scores(self, rows: PatientRows) -> Vector:
+        """Log-odds of each row, shape (n_rows,): the same to the last bit whatever rows are there.
+
+        A score on the edge of a bin would otherwise change sides when other patients come or go.
+        """
 
     def __post_init__(self) -> None:
-        for name in ("shapes", "n_codes", "edges", "groups"):
+        for name in ("n_codes", "edges", "groups"):
             if getattr(self, name).ndim != 1:
                 raise ValueError(f"{name} must be a vector")
         if self.n_codes.dtype != np.int64 or self.groups.dtype != np.int64:
             raise ValueError("n_codes and groups must be whole numbers")
         if not (self.n_codes.size and (self.n_codes >= 1).all()):
             raise ValueError("every feature needs a code at least")
-        if self.shapes.size != sum(self.n_codes.tolist()):
-            raise ValueError(
-                f"{sum(self.n_codes.tolist())} codes need as many shapes, not {self.shapes.size}"
-            )
-        if not (np.isfinite(self.shapes).all() and math.isfinite(self.intercept)):
-            raise ValueError("shapes and intercept must be finite")
         if not (self.edges.size and np.isfinite(self.edges).all()):
             raise ValueError("the score bins need an edge at least, and all edges finite")
         if not (np.diff(self.edges) > 0).all():
@@ -206,7 +206,7 @@ class EvaluationQuery:
         return total
 
     def _answer(self, rows: PatientRows) -> Vector:
-        scores = scores_of(self.shapes, self.n_codes, self.intercept, rows)
+        scores = self.scores(rows)
         bins = ScoreBins(self.edges)
         everyone = np.zeros(rows.n_rows, dtype=np.intp)
         blocks = [
@@ -290,6 +290,35 @@ class EvaluationQuery:
         norms = np.sqrt(np.bincount(patient, sums**2))
         scale = np.minimum(1.0, self.clip / norms)
         return np.asarray(np.bincount(cell, sums * scale[patient], minlength=n_cells))
+
+
+@dataclass(frozen=True, slots=True)
+class AdditiveEvaluationQuery(EvaluationQuery):
+    """An `EvaluationQuery` of an additive model.
+
+    Attributes:
+        shapes: Contribution of every code, all features one after the other, in log-odds.
+        intercept: Intercept of the score, in log-odds.
+
+    Raises:
+        ValueError: The fields do not fit together.
+    """
+
+    shapes: Vector
+    intercept: float
+
+    def __post_init__(self) -> None:
+        EvaluationQuery.__post_init__(self)
+        if self.shapes.shape != (sum(self.n_codes.tolist()),):
+            raise ValueError(
+                f"{sum(self.n_codes.tolist())} codes need as many shapes, not {self.shapes.shape}"
+            )
+        if not (np.isfinite(self.shapes).all() and math.isfinite(self.intercept)):
+            raise ValueError("shapes and intercept must be finite")
+
+    def scores(self, rows: PatientRows) -> Vector:
+        """See `EvaluationQuery`: contributions are added up feature by feature."""
+        return scores_of(self.shapes, self.n_codes, self.intercept, rows)
 
 
 def score_edges(

@@ -10,7 +10,9 @@ import polars as pl
 
 from data_contracts.features import Feature, Grid, LevelGrid, NumberGrid, grid_of
 from models.additive import AdditiveModel
+from models.families import read_model
 from models.queries import sigmoid
+from models.training import Model
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,24 +24,24 @@ class ServedModel:
         grids: Grid of each feature, in the model's order.
     """
 
-    model: AdditiveModel
+    model: Model
     grids: Mapping[str, Grid]
 
     @classmethod
-    def of(cls, model: AdditiveModel, features: Sequence[Feature]) -> "ServedModel":
+    def of(cls, model: Model, features: Sequence[Feature]) -> "ServedModel":
         """A trained model with the grids that it was trained on."""
         return cls(model, {feature.name: grid_of(feature) for feature in features})
 
     def predict(self, values: pl.DataFrame) -> pl.DataFrame:
-        """Probability and contributions of each row.
+        """Probability of each row and, where the model has them, what each feature contributes.
 
         Args:
             values: A column per feature: numbers in the grid's unit, levels as text. Null means
                 missing; further columns are ignored.
 
         Returns:
-            `probability`, `log_odds`, `intercept`, and `contribution_<feature>` in log-odds; the
-            contributions and the intercept add up to the log-odds.
+            `probability` and `log_odds`. For an additive model also `intercept` and
+            `contribution_<feature>` in log-odds, which add up to the log-odds.
 
         Raises:
             ValueError: A feature's column is missing or Boolean.
@@ -51,15 +53,13 @@ class ServedModel:
         codes = values.select(
             grid.encode(pl.col(name)).alias(name) for name, grid in self.grids.items()
         ).to_numpy()
-        contributions = self.model.contributions(codes)
-        log_odds = contributions.sum(axis=1) + self.model.intercept
-        columns = {
-            "probability": sigmoid(log_odds),
-            "log_odds": log_odds,
-            "intercept": np.full(log_odds.size, self.model.intercept),
-        }
-        for feature, name in enumerate(self.grids):
-            columns[f"contribution_{name}"] = contributions[:, feature]
+        log_odds = self.model.log_odds(codes)
+        columns = {"probability": sigmoid(log_odds), "log_odds": log_odds}
+        if isinstance(self.model, AdditiveModel):
+            columns["intercept"] = np.full(log_odds.size, self.model.intercept)
+            contributions = self.model.contributions(codes)
+            for feature, name in enumerate(self.grids):
+                columns[f"contribution_{name}"] = contributions[:, feature]
         return pl.DataFrame(columns)
 
     def example(self) -> pl.DataFrame:
@@ -83,7 +83,7 @@ class ServedModel:
         """What `to_json` wrote."""
         raw = json.loads(text)
         return cls(
-            AdditiveModel.from_json(json.dumps(raw["model"])),
+            read_model(json.dumps(raw["model"])),
             {
                 name: LevelGrid(tuple(grid["levels"])) if "levels" in grid else NumberGrid(**grid)
                 for name, grid in raw["grids"].items()

@@ -11,11 +11,12 @@ from sklearn.linear_model import LogisticRegression
 from data_contracts.features import Grid, LevelGrid, NumberGrid
 from models.accounting import gdp_mu
 from models.additive import AdditiveModel
-from models.additive_training import AdditiveSettings, NoisySum, drive, train
+from models.additive_training import AdditiveSettings, train
 from models.basis import Basis, build_basis
 from models.patients import PatientRows
 from models.queries import GradientQuery, HistogramQuery, Query, ScoreQuery
 from models.recalibration import recalibrate
+from models.training import NoisySum, drive
 
 Vector = NDArray[np.float64]
 RowsOf = Callable[..., PatientRows]

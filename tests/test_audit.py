@@ -31,7 +31,6 @@ from federation.plan import RunPlan
 from federation.settings import ConfigError, PrivacySettings
 from federation.site import site_rows
 from models.accounting import gdp_epsilon
-from models.additive_training import AdditiveSettings
 from models.mechanisms import GaussianSum, SeededNoise
 from models.queries import HistogramQuery
 
@@ -318,7 +317,7 @@ def plan() -> RunPlan:
     privacy = PrivacySettings(max_records_per_patient=3)
     split = {"split_key": "k", "test_share": 0.4, "noise_seed": 1}
     payers = ("payer-1", "payer-2")
-    return RunPlan(TASK, payers, names, names, privacy, AdditiveSettings(), **split)  # type: ignore[arg-type]
+    return RunPlan(TASK, payers, names, names, privacy, **split)  # type: ignore[arg-type]
 
 
 @pytest.fixture

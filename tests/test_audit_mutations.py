@@ -117,7 +117,7 @@ def shares_too_small(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def counted_at_one_site(monkeypatch: pytest.MonkeyPatch) -> None:
     """A patient at several sites is promised what holds at one."""
-    monkeypatch.setattr(RunPlan, "joint_mu", property(lambda self: self.mu))
+    monkeypatch.setattr(RunPlan, "costs_at_multiplicity", RunPlan.costs)
 
 
 def scaled_by_own_moments(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -18,12 +18,18 @@ from models.patients import PatientRows
 from models.queries import ScoreQuery, sigmoid
 from models.recalibration import Recalibration, recalibrate
 from models.score_figures import auroc, calibration_intercept, calibration_slope, strata_of
-from models.score_histogram import GROUP_BINS, SCORE_BINS, EvaluationQuery, ScoreBins, score_edges
+from models.score_histogram import (
+    GROUP_BINS,
+    SCORE_BINS,
+    AdditiveEvaluationQuery,
+    ScoreBins,
+    score_edges,
+)
 
 Vector = NDArray[np.float64]
 RowsOf = Callable[..., PatientRows]
 
-SMALL = EvaluationQuery(
+SMALL = AdditiveEvaluationQuery(
     shapes=np.array([-1.0, 0.0, 1.0, -2.0, -1.0, 0.0, 1.0, 2.0]),
     n_codes=np.array([3, 5]),
     intercept=-0.3,
@@ -50,7 +56,7 @@ PATIENTS = st.lists(st.lists(RECORD, min_size=1, max_size=30), max_size=5)
 
 
 @st.composite
-def queries(draw: st.DrawFn) -> EvaluationQuery:
+def queries(draw: st.DrawFn) -> AdditiveEvaluationQuery:
     edges = draw(st.lists(st.floats(-50, 50), min_size=1, max_size=8, unique=True))
     divisors = [number for number in range(1, 10) if (len(edges) + 1) % number == 0]
     return replace(
@@ -73,7 +79,7 @@ def rows_from(patients: list[list[tuple[int, int, int]]]) -> PatientRows:
 @settings(max_examples=300, deadline=None)
 @given(query=queries(), patients=PATIENTS, data=st.data())
 def test_no_patient_changes_the_answer_by_more_than_the_clip(
-    query: EvaluationQuery, patients: list[list[tuple[int, int, int]]], data: st.DataObject
+    query: AdditiveEvaluationQuery, patients: list[list[tuple[int, int, int]]], data: st.DataObject
 ) -> None:
     added = data.draw(st.lists(RECORD, min_size=1, max_size=30))
     place = data.draw(st.integers(0, len(patients)))
@@ -108,7 +114,7 @@ def test_the_records_overall_get_most_of_the_budget_and_without_groups_nearly_al
 @settings(max_examples=100, deadline=None)
 @given(query=queries(), patients=PATIENTS)
 def test_the_answer_is_that_of_a_loop_over_patients(
-    query: EvaluationQuery, patients: list[list[tuple[int, int, int]]]
+    query: AdditiveEvaluationQuery, patients: list[list[tuple[int, int, int]]]
 ) -> None:
     counts = query.unpack(query.answer(rows_from(patients)), 0.0)
     assert counts.patients == pytest.approx(len(patients))
@@ -128,7 +134,9 @@ def test_the_answer_is_that_of_a_loop_over_patients(
 
 @settings(deadline=None)
 @given(query=queries())
-def test_every_code_has_its_place_so_that_no_failure_tells_of_a_row(query: EvaluationQuery) -> None:
+def test_every_code_has_its_place_so_that_no_failure_tells_of_a_row(
+    query: AdditiveEvaluationQuery,
+) -> None:
     records = itertools.product(range(3), range(5), range(2))
     answer = query.answer(rows_from([[record] for record in records]))
     assert np.isfinite(answer).all()
@@ -260,7 +268,7 @@ class World:
     codes: NDArray[np.uint8]
     scores: Vector
     rates: Vector
-    query: EvaluationQuery
+    query: AdditiveEvaluationQuery
 
     def draw(
         self, rng: np.random.Generator, n: int, repeats: NDArray[np.int_] | None = None
@@ -288,7 +296,7 @@ def world(base_rate: float, truth: tuple[float, float] = (1.0, 0.0), group: floa
         middle = (low + high) / 2
         low, high = (middle, high) if sigmoid(scores + middle).mean() < base_rate else (low, middle)
     scores = scores + low
-    query = EvaluationQuery(
+    query = AdditiveEvaluationQuery(
         shapes=shapes,
         n_codes=np.array([CELLS, CELLS, 4]),
         intercept=low,

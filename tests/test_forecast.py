@@ -20,13 +20,13 @@ from data_contracts.synthetic.settings import PRESETS
 from data_contracts.synthetic.sites import make_sites
 from experiments import cli
 from experiments.config import DataSettings, ExperimentConfig, load_config
-from experiments.declarations import declare, patients_per_request
 from experiments.federation_data import PrivateDataError, check_sites
-from experiments.forecast import forecast
-from experiments.forecast_warnings import network_warnings
+from experiments.forecast.advice import network_warnings
+from experiments.forecast.declarations import declare, patients_per_request
+from experiments.forecast.forecast import forecast
+from experiments.forecast.releases import InfeasiblePlanError
 from experiments.job import run_experiment
 from experiments.progress import Reporter
-from experiments.release_costs import InfeasiblePlanError
 from experiments.task_run import make_plan
 from federation.settings import ConfigError, PrivacySettings
 from models.accounting import gdp_epsilon, gdp_mu
@@ -192,7 +192,7 @@ def test_a_plan_ahead_is_the_plan_of_the_run(small_network: Path) -> None:
     plan = make_plan(config, "first_pass", sites)
     task = forecast(config).tasks[0]
     assert task.sites == len(plan.sites) == 3
-    assert task.columns == forecast(config, patients=10**6).tasks[0].columns
+    assert task.parameters == forecast(config, patients=10**6).tasks[0].parameters
     assert task.train_patients + task.held_out_patients == forecast(config).patients
 
 
@@ -298,7 +298,7 @@ def test_kappa_counts_the_noise_of_all_sites() -> None:
     assert task.mu_of_sum == pytest.approx(mu * math.sqrt(6 / 10))  # 10 - 3 dropouts - 1 colluder
     assert task.resolution is not None
     assert task.resolution.kappa == pytest.approx(
-        kappa(task.columns, mu * math.sqrt(0.6), task.train_patients)
+        kappa(task.parameters - 1, mu * math.sqrt(0.6), task.train_patients)
     )
     gradient = next(release for release in task.releases if release.step == "gradient")
     training = [release for release in task.releases if release.patients == "train"]
@@ -424,7 +424,7 @@ def test_noise_that_would_drown_everything_is_refused() -> None:
 
 
 def test_more_values_than_a_site_sends_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("experiments.release_costs.MAX_VALUES", 4000)
+    monkeypatch.setattr("experiments.forecast.releases.MAX_VALUES", 4000)
     with pytest.raises(InfeasiblePlanError, match=r"step gram asks for 5,565 values.* 4,000"):
         forecast(DEMO)
 

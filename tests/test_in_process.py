@@ -54,7 +54,7 @@ def test_the_products_apps_train_a_model_and_leave_it_in_the_result_file(
     run(plan, files, tmp_path / "new" / "result.json")
     result = read_result(tmp_path / "new" / "result.json")
     assert result.model.features == tuple(feature.name for feature in plan.features())
-    assert len(result.rounds) == sum(plan.rounds.values())
+    assert len(result.rounds) == sum(step.rounds for step in plan.steps.values())
     assert [file.name for file in (tmp_path / "new").iterdir()] == ["result.json"]
 
 

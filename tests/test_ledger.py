@@ -8,6 +8,7 @@ import sqlite3
 import subprocess
 import sys
 import threading
+from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
@@ -38,8 +39,10 @@ from federation.ledger import (
     Population,
     cost_of,
     ledger_file,
+    worst_cost,
 )
 from federation.ledger_chain import ORIGIN, Head, canonical, chain_hash, open_chain
+from federation.ledger_charges import costs_of
 from federation.ledger_export import LedgerExportError, export
 from models.accounting import PrivacyCost, gdp_epsilon, gdp_mu
 
@@ -205,7 +208,47 @@ def test_the_site_has_spent_what_its_dearest_patient_has_paid(
         charge(number, population=population, mu=mu)
         for number, (population, mu) in enumerate(charges, start=1)
     ]
-    assert cost_of(made).mu_squared == pytest.approx(dearest_patient(charges), rel=1e-12)
+    assert cost_of(made, DELTA).mu_squared == pytest.approx(dearest_patient(charges), rel=1e-12)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    charges=st.lists(
+        st.tuples(
+            st.sampled_from(POPULATIONS), st.floats(0.01, 1), st.sampled_from([1.0, 0.3, 0.05])
+        ),
+        min_size=1,
+        max_size=9,
+    )
+)
+def test_with_sampled_releases_too_the_dearest_patient_counts(
+    charges: list[tuple[Patients, float, float]],
+) -> None:
+    counts = Counter(charges)
+    costs = costs_of(counts)
+    splits = {(p.split_key, p.test_share) for p in costs if isinstance(p, Population)}
+    ways = []
+    for where in itertools.product(("train", "held_out"), repeat=len(splits)):
+        mine = {EVERYBODY, *(Population(*split, side) for split, side in zip(splits, where))}  # type: ignore[arg-type]  # noqa: B905
+        own = (cost for patients, cost in costs.items() if patients in mine)
+        ways.append(sum(own, start=PrivacyCost()).epsilon(DELTA))
+    assert worst_cost(costs, DELTA).epsilon(DELTA) == pytest.approx(max(ways), rel=1e-12)
+
+
+def test_beyond_so_many_ways_to_be_split_a_bound_is_taken() -> None:
+    costs = {}
+    for number in range(9):
+        split = f"split-{number}", 0.25
+        costs[Population(*split, "train")] = PrivacyCost.of(0.4, sample_rate=0.3)
+        costs[Population(*split, "held_out")] = PrivacyCost.of(0.2)
+    exact = max(
+        (
+            PrivacyCost.of(0.4, sample_rate=0.3, rounds=n) + PrivacyCost.of(0.2, rounds=9 - n)
+        ).epsilon(DELTA)
+        for n in range(10)
+    )
+    bound = worst_cost(costs, DELTA).epsilon(DELTA)
+    assert exact <= bound <= 1.5 * exact
 
 
 @settings(max_examples=15, deadline=None)
@@ -259,7 +302,7 @@ def test_a_plan_may_ask_for_the_whole_budget_to_the_last_bit(file: Path, epsilon
     shares = np.random.default_rng(1).dirichlet(np.ones(25))
     mus = (total * np.sqrt(shares)).tolist()
     plan = [charge(number, mu=mu) for number, mu in enumerate(mus, start=1)]
-    assert ledger.can_pay({TRAIN: cost_of(plan)})
+    assert ledger.can_pay({TRAIN: cost_of(plan, DELTA)})
     for item in plan:
         ledger.charge(item)
     assert ledger.spent().epsilon(DELTA) <= epsilon * (1 + 1e-9)

@@ -6,6 +6,7 @@ fixed.
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 
 import mpmath
 import numpy as np
@@ -367,7 +368,7 @@ def test_no_patient_changes_an_encoded_answer_by_more_than_the_noise_is_made_for
     codes = np.column_stack([rng.integers(0, 3, patients.size), rng.integers(0, 5, patients.size)])
     labels = rng.integers(0, 2, patients.size).astype(float)
     if isinstance(query, GradientQuery):
-        assume(query._rounding(50) <= LEAST_ROUNDING * query.clip)  # it is refused otherwise
+        assume(query._moved(50) <= LEAST_ROUNDING * query.clip)  # it is refused otherwise
     rest = patients != data.draw(st.integers(0, len(counts) - 1))
     with_patient = query.answer(rows_of(codes, labels, patients, max_records=50))
     without = query.answer(rows_of(codes[rest], labels[rest], patients[rest], max_records=50))
@@ -462,6 +463,7 @@ def test_the_allowance_for_floating_point_is_as_documented() -> None:
     assert float_slack(1_000_000, 1) == pytest.approx(4.8e-4, rel=0.1)
     assert float_slack(1, 1) == pytest.approx(2**-30 + 2**-31, rel=0.1)
     assert float_slack(10**8, 10**6) < 0.06
+    assert float_slack(10**6, 1, 2.0**-25) == pytest.approx(10**6 * 2.0**-25, rel=0.01)
     # 2 N gamma_n of n = 2^16 additions, in units of u = 2^-53, is part of it.
     n, unit = 2**16, 2.0**-53
     for patients in (1, 1000, 10**8):
@@ -525,6 +527,15 @@ def test_a_sensitivity_whose_quotients_underflow_or_overflow_is_an_error(
 def test_sums_of_nothing_and_more_shares_than_sites_are_errors(changes: dict[str, int]) -> None:
     with pytest.raises(ValueError, match="no sum of"):
         gaussian_sum(**changes)
+
+
+def test_rounding_of_patients_is_paid_for_with_more_noise() -> None:
+    plain = gaussian_sum(max_patients=10**6)
+    rough = replace(plain, rounding=2.0**-25)
+    assert rough.noise_std(1) / plain.noise_std(1) == pytest.approx(1 + 10**6 * 2.0**-25, rel=1e-3)
+    for rounding in (2.0**-32, 1.5, math.nan):
+        with pytest.raises(ValueError, match="rounding"):
+            replace(plain, rounding=rounding)
 
 
 def test_a_mu_that_rounding_alone_would_use_up_is_an_error() -> None:

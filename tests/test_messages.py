@@ -23,20 +23,31 @@ from federation.messages import (
 )
 from federation.roster import KeyOffer
 from federation.secure_sum import Upload
+from models.neural_queries import NeuralEvaluationQuery, NeuralScoreQuery, PatientGradientQuery
 from models.queries import GradientQuery, GramQuery, HistogramQuery, Query, ScoreQuery
-from models.score_histogram import EvaluationQuery
+from models.score_histogram import AdditiveEvaluationQuery
 
 SIZES = np.array([3, 2], dtype=np.int64)
 TABLES = np.linspace(-1, 1, 8)
 SHAPES = np.array([[3, 2], [2, 1]], dtype=np.int64)
+
+NETWORK = (  # a number of three codes and a category of two, an embedding of 2 and 3 hidden units
+    *(np.linspace(-1, 1, 2 * 3 + 3 * 4 + 3 + 3 + 2 + 1), np.linspace(-1, 1, 6)),
+    *(np.array([[3, 2], [2, 0]], dtype=np.int64), 2, np.array([3], dtype=np.int64)),
+)
 
 QUERIES: dict[str, Query] = {
     "HistogramQuery": HistogramQuery(SIZES),
     "GramQuery": GramQuery(TABLES, SHAPES, 1.5),
     "GradientQuery": GradientQuery(TABLES, SHAPES, np.eye(3), np.zeros(4), math.inf),
     "ScoreQuery": ScoreQuery(np.ones(5), SIZES, -0.5, 16, 8.0, 2.0),
-    "EvaluationQuery": EvaluationQuery(
-        np.ones(5), SIZES, -0.5, np.array([-1.0, 0.0, 0.5]), np.array([1]), 2, 2.0
+    "AdditiveEvaluationQuery": AdditiveEvaluationQuery(
+        SIZES, np.array([-1.0, 0.0, 0.5]), np.array([1]), 2, 2.0, np.ones(5), -0.5
+    ),
+    "PatientGradientQuery": PatientGradientQuery(*NETWORK, 2.0, 2.0**-25),
+    "NeuralScoreQuery": NeuralScoreQuery(*NETWORK, 16, 8.0, 2.0),
+    "NeuralEvaluationQuery": NeuralEvaluationQuery(
+        SIZES, np.array([-1.0, 0.0, 0.5]), np.array([1]), 2, 2.0, *NETWORK
     ),
 }
 RUN, PLAN = "0123456789abcdef" * 2, "fedcba98"

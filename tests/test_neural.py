@@ -19,16 +19,13 @@ from torch.nn.functional import binary_cross_entropy_with_logits
 
 from data_contracts.features import category, number, resolve
 from data_contracts.fields import Available
-from models import neural_gradients, neural_queries
-from models.keystream import keystream
+from models import neural_gradients
 from models.neural import LIMIT, Architecture, NeuralModel
 from models.neural_gradients import Network, clipped_gradient_sum
 from models.neural_queries import (
-    ROUNDING,
     NeuralScoreQuery,
     PatientGradientQuery,
     TorchMissingError,
-    sample_patients,
 )
 from models.neural_rounding import _product_error, gradient_rounding
 from models.patients import PatientRows
@@ -80,9 +77,7 @@ def query(parameters: Vector, **changes: Any) -> PatientGradientQuery:
         "width": NETWORK.width,
         "hidden": NETWORK.hidden,
         "clip": 1.0,
-        "sample_rate": 1.0,
-        "max_records": 50,
-        "max_patients": 1000,
+        "rounding": 50 * 2.0**-27,
     }
     return PatientGradientQuery(**(values | changes))
 
@@ -353,7 +348,7 @@ def test_no_patient_changes_the_gradient_by_more_than_the_clip(
 
 def _least_clip(parameters: Vector) -> float:
     """The least clip at which these parameters are not refused."""
-    return gradient_rounding(NETWORK, parameters, 50) / (50 * ROUNDING) * 1.001
+    return gradient_rounding(NETWORK, parameters, 50) / (50 * 2.0**-27) * 1.001
 
 
 @settings(max_examples=40, deadline=None)
@@ -389,12 +384,6 @@ def test_clipping_is_per_patient_and_not_per_record() -> None:
     as_fifty = replace(rows, starts=np.arange(50))
     one, many = (query(drawn(12), clip=0.05).answer(part) for part in (rows, as_fifty))
     assert np.linalg.norm(many) == pytest.approx(50 * np.linalg.norm(one), rel=1e-3)
-
-
-def test_the_sensitivity_pays_for_what_rounding_may_do_to_all_others() -> None:
-    asked = query(drawn(0), max_patients=10**6, max_records=4)
-    assert asked.sensitivity == pytest.approx(1 + 4e6 * 2.0**-27, rel=1e-12)
-    assert query(drawn(0), max_patients=1, max_records=1).sensitivity < 1 + 1e-7
 
 
 def test_no_patients_answer_zero() -> None:
@@ -472,8 +461,8 @@ def test_a_product_in_another_order_stays_within_the_bound_of_a_product() -> Non
 
 def test_a_network_whose_rounding_errors_would_tell_is_refused() -> None:
     with pytest.raises(ValueError, match="so steep"):
-        query(drawn(0, scale=200.0))
-    query(drawn(0, scale=2.0))
+        query(drawn(0, scale=200.0)).answer(site([1]))
+    query(drawn(0, scale=2.0)).answer(site([1]))
 
 
 def test_a_network_made_of_terms_that_cancel_is_refused() -> None:
@@ -488,11 +477,12 @@ def test_a_network_made_of_terms_that_cancel_is_refused() -> None:
     layers[0] -= np.outer(layers[0] @ alike, alike) / (alike @ alike)
     parameters = np.concatenate([part.ravel() for part in (embedding, *layers)])
     parameters = np.clip(parameters, -LIMIT, LIMIT)
+    asked = PatientGradientQuery(
+        parameters, network.tables, network.table_shapes, network.width, network.hidden,
+        clip=1.0, rounding=2 * 2.0**-27,
+    )  # fmt: skip
     with pytest.raises(ValueError, match="so steep"):
-        PatientGradientQuery(
-            parameters, network.tables, network.table_shapes, network.width, network.hidden,
-            clip=1.0, sample_rate=1.0, max_records=2, max_patients=100,
-        )  # fmt: skip
+        asked.answer(site([1], max_records=2))
 
 
 # --- hostile values ----------------------------------------------------------------------------
@@ -533,25 +523,23 @@ def test_the_largest_parameters_give_a_bounded_answer_on_any_rows_or_none_at_all
         {"clip": 0.0},
         {"clip": -1.0},
         {"clip": math.nan},
-        {"sample_rate": 0.0},
-        {"sample_rate": 1.1},
-        {"sample_rate": math.nan},
-        {"max_records": 0},
-        {"max_records": 1.5},
-        {"max_patients": 0},
-        {"max_patients": math.inf},
+        {"rounding": 2.0**-32},
+        {"rounding": 1.1},
+        {"rounding": math.nan},
         {"width": 0},
     ],
 )
 def test_a_gradient_query_out_of_range_is_refused(change: dict[str, Any]) -> None:
-    with pytest.raises(ValueError, match=r"bound|rate|positive|embedding"):
+    with pytest.raises(ValueError, match=r"bound|rounding|embedding"):
         query(drawn(0), **change)
 
 
-def test_rows_grouped_with_more_records_than_the_query_says_are_refused() -> None:
-    with pytest.raises(ValueError, match="records"):
-        query(drawn(0), max_records=4).answer(site([1], max_records=5))
-    query(drawn(0), max_records=4).answer(site([1], max_records=4))
+def test_more_records_of_a_patient_need_more_room_for_rounding() -> None:
+    needed = gradient_rounding(NETWORK, drawn(0), 4)
+    asked = query(drawn(0), clip=needed * 2.0**25, rounding=2.0**-25)
+    asked.answer(site([1], max_records=4))
+    with pytest.raises(ValueError, match="so steep"):
+        asked.answer(site([1], max_records=5))
 
 
 def test_a_site_without_torch_is_told_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -566,77 +554,6 @@ def test_only_gradients_need_torch() -> None:
         "import models.neural, models.neural_queries, models.neural_training\n"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
-
-
-# --- sampling ----------------------------------------------------------------------------------
-
-
-def test_patients_take_part_each_for_itself_with_the_rate_asked_for() -> None:
-    counts = [1, 2, 3] * 4000
-    rows = site([1], max_records=3)
-    n = sum(counts)
-    rows = PatientRows(
-        np.asfortranarray(np.zeros((n, 4), dtype=np.uint8)), np.zeros(n),
-        np.cumsum([0, *counts])[:-1], np.repeat(1.0 / np.array(counts), counts), 3,
-    )  # fmt: skip
-    rates = []
-    for key in range(20):
-        taken = sample_patients(rows, 0.3, keystream(bytes([key]) * 32, 12_000))
-        rates.append(taken.n_patients / 12_000)
-        sizes = np.diff(taken.starts, append=taken.n_rows)
-        assert taken.weights == pytest.approx(np.repeat(1.0 / sizes, sizes))
-        share = np.bincount(sizes, minlength=4)[1:] / taken.n_patients
-        # Standard deviation .008: wrong alarms once in 1e9.
-        assert np.abs(share - 1 / 3).max() < 0.05
-    # The mean of 240 000 draws: standard deviation .00094, wrong alarms once in 1e7.
-    assert np.mean(rates) == pytest.approx(0.3, abs=0.005)
-    # Independent patients: the count's variance is binomial, a chi square of 19 degrees of freedom;
-    # outside these bounds once in 1e4 draws, and the keys are fixed.
-    assert 0.2 < np.var(rates, ddof=1) / (0.3 * 0.7 / 12_000) < 2.9
-
-
-def test_sampling_follows_the_words_and_nothing_else() -> None:
-    rows = site([1, 2, 3, 1])
-    words = np.array([2**63 - 1, 2**63, 0, 2**64 - 1], dtype=np.uint64)
-    taken = sample_patients(rows, 0.5, words)
-    assert taken.starts.tolist() == [0, 1]
-    assert np.array_equal(taken.codes, rows.codes[[0, 3, 4, 5]])
-    assert np.array_equal(taken.labels, rows.labels[[0, 3, 4, 5]])
-    asked = query(drawn(0), sample_rate=0.5)
-    assert np.array_equal(asked.answer(rows, words), query(drawn(0)).answer(taken))
-    nobody = np.full(4, 2**64 - 1, dtype=np.uint64)
-    assert np.array_equal(asked.answer(rows, nobody), np.zeros(asked.n_values))
-    assert sample_patients(rows, math.nextafter(1.0, 0.0), words[:3].repeat([2, 1, 1])).n_rows == 7
-
-
-@settings(max_examples=40, deadline=None)
-@given(
-    counts=COUNTS,
-    patient=st.integers(1, 50),
-    seed=st.integers(0, 2**16),
-    rate=st.floats(0.05, 0.95),
-)
-def test_a_patient_changes_a_sampled_sum_by_the_clip_at_most_and_nobody_elses_part(
-    counts: list[int], patient: int, seed: int, rate: float
-) -> None:
-    words = keystream(seed.to_bytes(32, "big"), len(counts) + 1)
-    asked = query(drawn(1), clip=0.3, sample_rate=rate)
-    without = asked.answer(site(counts, seed), words[:-1])
-    added = asked.answer(site([*counts, patient], seed), words)
-    distance = np.linalg.norm(added - without)
-    assert distance <= 0.3 * (1 + 1e-9)
-    if words[-1] >= np.uint64(int(rate * 2.0**64)):
-        assert distance == 0.0
-
-
-def test_a_sampled_query_never_answers_for_everybody() -> None:
-    rows = site([1, 2])
-    with pytest.raises(ValueError, match="random words"):
-        query(drawn(0), sample_rate=0.5).answer(rows)
-    wrong: list[Any] = [np.zeros(1, dtype=np.uint64), np.zeros(2, dtype=np.int64)]
-    for words in wrong:
-        with pytest.raises(ValueError, match="one word"):
-            query(drawn(0), sample_rate=0.5).answer(rows, words)
 
 
 # --- scores ------------------------------------------------------------------------------------
@@ -712,4 +629,3 @@ def test_queries_are_arrays_and_numbers_so_they_travel() -> None:
 
 def test_the_queries_name_steps_that_a_plan_prices() -> None:
     assert (query(drawn(0)).step, score_query(drawn(0)).step) == ("gradient", "recalibration")
-    assert neural_queries.ROUNDING == 2.0**-27

@@ -12,13 +12,12 @@ from numpy.typing import NDArray
 from data_contracts.features import Grid, LevelGrid, NumberGrid
 from experiments.evaluation import auroc, metrics
 from federation.settings import ConfigError, parse
-from models.accounting import compose, gdp_mu
-from models.additive_training import NoisySum
-from models.keystream import keystream
+from models.accounting import gdp_mu
 from models.neural import LIMIT, Architecture, NeuralModel
-from models.neural_queries import ROUNDING, NeuralScoreQuery, PatientGradientQuery
+from models.neural_queries import NeuralEvaluationQuery, NeuralScoreQuery, PatientGradientQuery
 from models.neural_rounding import gradient_rounding
 from models.neural_training import (
+    _ROUNDING,
     NeuralSettings,
     NoisyAdam,
     _columns,
@@ -27,6 +26,7 @@ from models.neural_training import (
 )
 from models.patients import PatientRows
 from models.queries import HistogramQuery, Query
+from models.training import NoisySum
 
 Vector = NDArray[np.float64]
 RowsOf = Callable[..., PatientRows]
@@ -37,7 +37,7 @@ GRIDS: tuple[Grid, ...] = (
     LevelGrid(("no", "yes")),
 )
 QUICK = NeuralSettings(hidden=(6,), width=3, gradient_rounds=4)
-SHARES = {"histogram": 0.05, "gradient": 0.89, "recalibration": 0.06}
+SHARES = {"histogram": 0.05, "gradient": 0.89, "recalibration": 0.06, "evaluation": 1.0}
 
 
 def draw(rng: np.random.Generator, n: int) -> tuple[NDArray[np.int_], Vector, Vector]:
@@ -62,27 +62,21 @@ def fit(
     rng = np.random.default_rng(seed)
     rounds = {"histogram": 1, "gradient": settings.gradient_rounds, "recalibration": 1}
     names = [f"feature_{number}" for number in range(len(grids))]
-    training = train_neural(names, grids, settings, max_records=4, max_patients=1000)
+    training = train_neural(names, grids, settings, max_records=4)
     query = next(training)
     while True:
         if asked is not None:
             asked.append(query)
-        parts = []
-        for number, rows in enumerate(sites):
-            if isinstance(query, PatientGradientQuery) and query.sample_rate < 1:
-                key = bytes([seed, number, len(asked or ())]).ljust(32, b"0")
-                parts.append(query.answer(rows, keystream(key, rows.n_patients)))
-            else:
-                parts.append(query.answer(rows))
-        total, std = np.sum(parts, axis=0), 0.0
+        total, std = np.sum([query.answer(rows) for rows in sites], axis=0), 0.0
         if epsilon is not None:
-            mu = gdp_mu(epsilon, 1e-5) * math.sqrt(SHARES[query.step] / rounds[query.step])
+            share = SHARES[query.step] / rounds.get(query.step, 1)
+            mu = gdp_mu(epsilon, 1e-5) * math.sqrt(share)
             std = query.sensitivity / mu
             total = total + std * rng.standard_normal(total.size)
         try:
             query = training.send(NoisySum(total, std))
         except StopIteration as done:
-            model: NeuralModel = done.value
+            model: NeuralModel = done.value.model
             return model
 
 
@@ -102,33 +96,16 @@ def test_a_training_asks_for_a_histogram_then_gradients_then_scores(
 ) -> None:
     asked: list[Query] = []
     fit([pooled], QUICK, epsilon=epsilon, asked=asked)
-    assert [query.step for query in asked] == ["histogram", *["gradient"] * 4, "recalibration"]
+    steps = ["histogram", *["gradient"] * 4, "recalibration", "evaluation"]
+    assert [query.step for query in asked] == steps
     gradients = [query for query in asked if isinstance(query, PatientGradientQuery)]
     clips = {query.clip for query in gradients}
     assert clips == ({2.0} if epsilon else {math.inf})
-    assert {(query.max_records, query.max_patients) for query in gradients} == {(4, 1000)}
+    assert {query.rounding for query in gradients} == {4 * _ROUNDING}
     assert isinstance(asked[0], HistogramQuery)
-    assert isinstance(asked[-1], NeuralScoreQuery)
-    assert asked[-1].sensitivity == 2.0  # the root of four records
-
-
-def test_only_private_trainings_sample_patients(pooled: PatientRows) -> None:
-    settings = NeuralSettings(hidden=(6,), width=3, gradient_rounds=2, sample_rate=0.5)
-    for epsilon, rate in ((3.0, 0.5), (None, 1.0)):
-        asked: list[Query] = []
-        fit([pooled], settings, epsilon=epsilon, asked=asked)
-        rates = {query.sample_rate for query in asked if isinstance(query, PatientGradientQuery)}
-        assert rates == {rate}
-
-
-def test_the_rounds_of_a_training_compose_to_its_budget() -> None:
-    total, rounds = gdp_mu(3.0, 1e-5), {"histogram": 1, "gradient": 40, "recalibration": 1}
-    each = [
-        total * math.sqrt(SHARES[step] / count)
-        for step, count in rounds.items()
-        for _ in range(count)
-    ]
-    assert compose(each) == pytest.approx(total, rel=1e-12)
+    assert isinstance(asked[-2], NeuralScoreQuery)
+    assert isinstance(asked[-1], NeuralEvaluationQuery)
+    assert [query.sensitivity for query in asked[-2:]] == [2.0, 2.0]  # the root of four records
 
 
 def test_a_training_starts_where_its_seed_and_the_noisy_base_rate_say(pooled: PatientRows) -> None:
@@ -151,7 +128,7 @@ def test_the_last_sixth_of_the_iterates_is_averaged(pooled: PatientRows) -> None
         assert np.array_equal(query.parameters, adam.parameters)
         adam.step(query.answer(pooled), 0.0)
         iterates.append(adam.parameters)
-    final = asked[-1]
+    final = asked[-2]
     assert isinstance(final, NeuralScoreQuery)
     assert final.parameters == pytest.approx(np.mean(iterates[-2:], axis=0), abs=1e-12)
 
@@ -248,7 +225,7 @@ def test_a_gradient_of_zero_moves_nothing() -> None:
 # --- steep networks ----------------------------------------------------------------------------
 
 
-def test_steep_networks_are_made_gentle_and_others_left_alone() -> None:
+def test_steep_networks_are_made_gentle_and_others_left_alone(rows_of: RowsOf) -> None:
     network = Architecture(np.zeros(0), np.array([[4, 0], [3, 0]]), 4, np.array([8, 4]))
     gentle = network.initial(0, 0.5)
     assert np.array_equal(_gentle(network, gentle, 4, 2.0), gentle)
@@ -256,11 +233,11 @@ def test_steep_networks_are_made_gentle_and_others_left_alone() -> None:
     steep[0] = 10 * LIMIT
     made = _gentle(network, steep, 4, 2.0)
     assert 0 < np.abs(made).max() < LIMIT
-    assert gradient_rounding(network, made, 4) <= ROUNDING * 4 * 2.0
+    assert gradient_rounding(network, made, 4) <= _ROUNDING * 4 * 2.0
     PatientGradientQuery(
         made, network.tables, network.table_shapes, network.width, network.hidden,
-        clip=2.0, sample_rate=1.0, max_records=4, max_patients=10,
-    )  # fmt: skip
+        clip=2.0, rounding=4 * _ROUNDING,
+    ).answer(rows_of(np.zeros((1, 2), dtype=int), np.ones(1)))  # fmt: skip
     assert np.array_equal(_gentle(network, gentle, 4, math.inf), gentle)
 
 

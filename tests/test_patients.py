@@ -1,5 +1,8 @@
 """Rows grouped by patient, and the split of patients into training and test."""
 
+import math
+from typing import Any
+
 import numpy as np
 import polars as pl
 import pytest
@@ -7,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from data_contracts.split import held_out
+from models.keystream import keystream
 from models.patients import PatientRows, group_by_patient
 
 TOKENS = st.lists(st.sampled_from("abcdefg"), max_size=80)
@@ -135,3 +139,65 @@ def test_no_rows_hold_out_nothing() -> None:
 def test_a_share_outside_0_to_1_is_an_error(share: float) -> None:
     with pytest.raises(ValueError, match="share"):
         held_out(tokens(3), key="k", share=share)
+
+
+# --- sampling ----------------------------------------------------------------------------------
+
+
+def with_records(counts: list[int]) -> PatientRows:
+    return grouped([f"{i:05}" for i, n in enumerate(counts) for _ in range(n)], most=max(counts))
+
+
+def test_patients_take_part_each_for_itself_with_the_rate_asked_for() -> None:
+    rows = with_records([1, 2, 3] * 4000)
+    rates = []
+    for key in range(20):
+        taken = rows.sampled(0.3, keystream(bytes([key]) * 32, 12_000))
+        rates.append(taken.n_patients / 12_000)
+        sizes = np.diff(taken.starts, append=taken.n_rows)
+        assert taken.weights == pytest.approx(np.repeat(1.0 / sizes, sizes))
+        assert taken.max_records == 3
+        share = np.bincount(sizes, minlength=4)[1:] / taken.n_patients
+        # Standard deviation .008: wrong alarms once in 1e9.
+        assert np.abs(share - 1 / 3).max() < 0.05
+    # The mean of 240 000 draws: standard deviation .00094, wrong alarms once in 1e7.
+    assert np.mean(rates) == pytest.approx(0.3, abs=0.005)
+    # Independent patients: the count's variance is binomial, a chi square of 19 degrees of freedom;
+    # outside these bounds once in 1e4 draws, and the keys are fixed.
+    assert 0.2 < np.var(rates, ddof=1) / (0.3 * 0.7 / 12_000) < 2.9
+
+
+def test_sampling_follows_the_words_and_nothing_else() -> None:
+    rows = with_records([1, 2, 3, 1])
+    words = np.array([2**63 - 1, 2**63, 0, 2**64 - 1], dtype=np.uint64)
+    taken = rows.sampled(0.5, words)
+    assert taken.starts.tolist() == [0, 1]
+    assert np.array_equal(taken.codes, rows.codes[[0, 3, 4, 5]])
+    assert np.array_equal(taken.labels, rows.labels[[0, 3, 4, 5]])
+    nobody = rows.sampled(0.5, np.full(4, 2**64 - 1, dtype=np.uint64))
+    assert (nobody.n_patients, nobody.n_rows, list(nobody.blocks())) == (0, 0, [])
+    nearly_all = rows.sampled(math.nextafter(1.0, 0.0), words[:3].repeat([2, 1, 1]))
+    assert nearly_all.n_rows == 7
+
+
+@given(counts=st.lists(st.integers(1, 5), min_size=1, max_size=20), seed=st.integers(0, 2**16))
+def test_whether_a_patient_takes_part_depends_on_nobody_else(counts: list[int], seed: int) -> None:
+    words = keystream(seed.to_bytes(32, "big"), len(counts) + 1)
+    without, added = with_records(counts), with_records([*counts, 5])
+    few, more = without.sampled(0.4, words[:-1]), added.sampled(0.4, words)
+    there = words[-1] < np.uint64(int(0.4 * 2.0**64))
+    assert more.n_rows == few.n_rows + (5 if there else 0)
+    assert np.array_equal(more.labels[: few.n_rows], few.labels)
+
+
+@pytest.mark.parametrize("rate", [0.0, 1.0, -0.1, math.nan])
+def test_a_rate_that_is_no_probability_samples_nobody(rate: float) -> None:
+    with pytest.raises(ValueError, match="rate"):
+        with_records([1]).sampled(rate, np.zeros(1, dtype=np.uint64))
+
+
+def test_sampling_needs_a_word_for_each_patient() -> None:
+    wrong: list[Any] = [np.zeros(1, dtype=np.uint64), np.zeros(2, dtype=np.int64)]
+    for words in wrong:
+        with pytest.raises(ValueError, match="one word"):
+            with_records([1, 2]).sampled(0.5, words)

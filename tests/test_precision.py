@@ -7,7 +7,7 @@ import pytest
 
 from models.evaluation import evaluate
 from models.precision import histogram_std, sampling_std
-from models.score_histogram import SCORE_BINS, EvaluationQuery, ScoreBins
+from models.score_histogram import SCORE_BINS, AdditiveEvaluationQuery, ScoreBins
 
 
 def test_the_choice_of_patients_moves_the_area_as_told() -> None:
@@ -86,7 +86,7 @@ def test_an_evaluation_says_about_what_was_foretold() -> None:
         ]
     )
     edges = np.quantile(scores, np.interp(np.arange(1, SCORE_BINS) / SCORE_BINS, mass, rates))
-    query = EvaluationQuery(
+    query = AdditiveEvaluationQuery(
         shapes=np.zeros(2),
         n_codes=np.array([2], dtype=np.int64),
         intercept=0.0,

@@ -236,7 +236,7 @@ def experiment(n_sites: int = 10, n: int = 9000, mu: float = 0.719) -> dict[str,
         ("recalibration", 1, 0.04, 2.0),
     ]
     return {
-        "schema_version": 2,
+        "schema_version": 3,
         "run_id": "run-7f3a91c2",
         "created": "2026-03-01T09:30:12+00:00",
         "seconds": 41.7,
@@ -283,6 +283,7 @@ def experiment(n_sites: int = 10, n: int = 9000, mu: float = 0.719) -> dict[str,
             "approved": {
                 "question": "Will the request be approved in full at its first decision?",
                 "positive": "approved",
+                "family": "additive",
                 "index_time": "the moment the request is received",
                 "train_sites": names,
                 "train_patients": int(train.sum() * 0.6),
@@ -305,6 +306,7 @@ def experiment(n_sites: int = 10, n: int = 9000, mu: float = 0.719) -> dict[str,
                         {
                             "step": step,
                             "rounds": rounds,
+                            "sample_rate": 1.0,
                             "share": share,
                             "sensitivity": sensitivity,
                             "mu_per_round": mu * math.sqrt(share / rounds),
@@ -752,8 +754,8 @@ def test_colours_keep_their_contrast(scheme: str) -> None:
 
 
 def test_another_schema_version_is_refused(results: dict[str, Any], tmp_path: Path) -> None:
-    results["schema_version"] = 3
-    with pytest.raises(ReportError, match="schema version 3 and this report reads 2"):
+    results["schema_version"] = 2
+    with pytest.raises(ReportError, match="schema version 2 and this report reads 3"):
         render(results, tmp_path / "report.html")
     assert not list(tmp_path.iterdir())
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from data_contracts.features import Grid, LevelGrid, NumberGrid, grid_of
 from models.accounting import gdp_mu
-from models.additive_training import AdditiveSettings, NoisySum, drive, train
+from models.additive_training import AdditiveSettings, train
 from models.basis import build_basis
 from models.patients import PatientRows
 from models.queries import Query
@@ -22,11 +22,11 @@ from models.resolution import (
     choose_resolution,
     expected_loss,
     kappa,
-    largest_queries,
     most_columns,
     resolution_for,
 )
 from models.tasks import TASKS
+from models.training import NoisySum, drive, largest_queries
 
 ROSTER = {
     "payers": ("p1", "p2", "p3", "p4"),
@@ -71,7 +71,8 @@ def test_made_up_sums_reach_the_most_columns(task: str, knots: int) -> None:
     grids = grids_of(task)
     names = [feature.name for feature in TASKS[task].features]
     sizes = AdditiveSettings(max_knots=knots, gradient_rounds=1)
-    queries = {query.step: query for query in largest_queries(names, grids, sizes, max_records=4)}
+    training = train(names, grids, sizes, max_records=4)
+    queries = {query.step: query for query in largest_queries(training, max_records=4)}
     assert queries["gradient"].n_values - 1 == most_columns(grids, knots)
 
 
@@ -111,10 +112,11 @@ def test_a_training_asks_for_no_more_than_foreseen(
         noise = std * rng.standard_normal(query.n_values) if private else 0.0
         return NoisySum(query.answer(rows) + noise, std)
 
-    drive(train(names, GRIDS, chosen, max_records=4, groups=["level"]), answer)
-    foreseen = list(
-        largest_queries(names, GRIDS, chosen, max_records=4, groups=["level"], private=private)
+    made, foretold = (
+        train(names, GRIDS, chosen, max_records=4, groups=["level"]) for _ in range(2)
     )
+    drive(made, answer)
+    foreseen = list(largest_queries(foretold, max_records=4, private=private))
     assert [query.step for query in asked] == [query.step for query in foreseen]
     for actual, largest in zip(asked, foreseen, strict=True):
         assert actual.n_values <= largest.n_values

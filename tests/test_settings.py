@@ -2,15 +2,21 @@
 
 import json
 import math
+from collections import Counter
 from typing import Any
 
+import numpy as np
 import pytest
 
 from data_contracts.errors import GroundTruthError
+from federation.ledger import worst_cost
 from federation.plan import RunPlan
+from federation.promise import promise
 from federation.settings import ConfigError, PrivacySettings, parse
-from models.accounting import gdp_epsilon, gdp_mu
+from models.accounting import PrivacyCost, gdp_mu
 from models.additive_training import AdditiveSettings
+from models.families import FAMILIES
+from models.training import largest_queries
 
 PLAN: dict[str, Any] = {
     "task": "approved",
@@ -170,23 +176,29 @@ def test_a_plan_that_cannot_be_carried_out_is_refused(changes: dict[str, Any], w
 @pytest.mark.parametrize("rounds", [1, 12, 500])
 def test_all_releases_of_a_plan_compose_to_its_budget(epsilon: float, rounds: int) -> None:
     ours = plan(privacy={"epsilon": epsilon}, additive={"gradient_rounds": rounds})
-    assert ours.composed_mu() == pytest.approx(gdp_mu(epsilon, 1e-5), rel=1e-12)
-    assert gdp_epsilon(ours.composed_mu() or 0.0, 1e-5) == pytest.approx(epsilon, rel=1e-6)
+    for cost in ours.costs().values():
+        assert cost.mu_squared == pytest.approx(gdp_mu(epsilon, 1e-5) ** 2, rel=1e-12)
+        assert cost.within(epsilon, 1e-5)
+    assert promise([ours]).epsilon == pytest.approx(epsilon, rel=1e-6)
 
 
 @pytest.mark.parametrize(("secure_sum", "power"), [(True, 1.0), (False, 0.5)])
 def test_a_patient_at_several_sites_is_promised_less(secure_sum: bool, power: float) -> None:
+    mu = gdp_mu(3.0, 1e-5)
     single = plan(privacy={"epsilon": 3, "multiplicity": 1, "secure_sum": secure_sum})
-    assert single.joint_mu == pytest.approx(gdp_mu(3.0, 1e-5), rel=1e-9)
+    assert promise([single]).epsilon_at_multiplicity == pytest.approx(3.0, rel=1e-9)
     several = plan(privacy={"epsilon": 3, "multiplicity": 3, "secure_sum": secure_sum})
     at_most = min(3, len(several.sites))  # nobody stands at more sites than train
-    assert several.joint_mu == pytest.approx(gdp_mu(3.0, 1e-5) * at_most**power)
+    for cost in several.costs_at_multiplicity().values():
+        assert math.sqrt(cost.mu_squared) == pytest.approx(mu * at_most**power)
 
 
 def test_without_privacy_there_is_no_mu_to_name() -> None:
     ours = plan(privacy={"epsilon": "none"})
-    assert (ours.mu, ours.mu_of("gram"), ours.composed_mu()) == (None, None, None)
-    assert (ours.joint_mu, ours.mu_alone, ours.secure_sum) == (None, None, False)
+    assert (ours.mu, ours.mu_of("gram"), ours.secure_sum) == (None, None, False)
+    told = promise([ours])
+    figures = (told.epsilon, told.epsilon_at_multiplicity, told.epsilon_if_all_others_collude)
+    assert figures == (None, None, None)
 
 
 @pytest.mark.parametrize(
@@ -214,4 +226,112 @@ def test_noise_suffices_after_dropouts_and_against_colluders(
 def test_nobody_has_to_trust_others_noise_where_there_is_no_secure_sum() -> None:
     ours = plan(privacy={"secure_sum": False}, sites=[f"provider-{n}" for n in range(10)])
     assert (ours.noise_shares, ours.retries, ours.dropouts) == (1, 0, 3)
-    assert ours.mu_alone == ours.mu
+    assert ours.costs_alone() == ours.costs()
+
+
+# --- families and sampled rounds -----------------------------------------------------------------
+
+SITES = [f"provider-{number}" for number in range(10)]
+
+
+def sampled(epsilon: float = 3.0, rate: float = 0.2, **privacy: Any) -> RunPlan:
+    return plan(
+        sites=SITES,
+        family="neural",
+        neural={"sample_rate": rate, "gradient_rounds": 20},
+        privacy={"epsilon": epsilon, **privacy},
+    )
+
+
+def test_a_family_that_is_not_there_is_refused_with_those_that_are() -> None:
+    with pytest.raises(ConfigError, match=r"no family 'boosting'; families are additive, neural"):
+        plan(family="boosting")
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("private", [True, False])
+def test_a_training_asks_in_the_steps_that_its_plan_prices(family: str, private: bool) -> None:
+    ours = plan(
+        family=family,
+        neural={"gradient_rounds": 3, "hidden": [4], "width": 2},
+        privacy={"epsilon": 3 if private else "none"},
+    )
+    asked = Counter(
+        query.step for query in largest_queries(ours.training(), max_records=4, private=private)
+    )
+    assert dict(asked) == {name: step.rounds for name, step in ours.steps.items()}
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("sites", [SITES[:2], SITES])
+def test_the_shares_of_either_side_add_up_to_the_budget(family: str, sites: list[str]) -> None:
+    ours = plan(family=family, sites=sites)
+    sides = Counter({"train": ours.share_of("retry"), "held_out": ours.share_of("retry")})
+    for step in ours.steps:
+        sides[ours.population_of(step).side] += ours.share_of(step)
+    assert dict(sides) == pytest.approx({"train": 1.0, "held_out": 1.0})
+
+
+@pytest.mark.parametrize("epsilon", [0.3, 1.0, 3.0, 10.0])
+@pytest.mark.parametrize("rate", [0.02, 0.2, 0.9])
+def test_a_sampled_plan_costs_all_of_its_budget_and_no_more(epsilon: float, rate: float) -> None:
+    ours = sampled(epsilon, rate)
+    told = promise([ours])
+    assert told.epsilon == pytest.approx(epsilon, rel=1e-6)
+    assert worst_cost(ours.costs(), 1e-5).within(epsilon, 1e-5)
+    train = next(cost for side, cost in ours.costs().items() if side.side == "train")  # type: ignore[union-attr]
+    assert train.epsilon(1e-5) == pytest.approx(epsilon, rel=1e-6)
+    full = sampled(epsilon, 1.0)
+    assert (ours.mu_of("gradient") or 0.0) > (full.mu_of("gradient") or 0.0) * 0.9
+    assert ours.mu_of("histogram") == full.mu_of("histogram")
+    assert (ours.sample_rate_of("gradient"), ours.sample_rate_of("retry")) == (rate, 1.0)
+
+
+def test_without_privacy_nobody_is_left_out_of_a_round() -> None:
+    assert plan(
+        family="neural", neural={"sample_rate": 0.2}, privacy={"epsilon": "none"}
+    ).sample_rate_of("gradient") == 1.0  # fmt: skip
+
+
+def test_a_budget_too_small_to_sample_is_an_error_that_says_what_to_do() -> None:
+    with pytest.raises(ConfigError, match=r"too small.*neural\.sample_rate = 1"):
+        sampled(1e-4).costs()
+
+
+@pytest.mark.parametrize("copies", [2, 3])
+@pytest.mark.parametrize(("mu", "rate"), [(0.5, 0.2), (1.5, 0.1), (0.8, 0.6)])
+def test_what_is_promised_at_several_sites_holds_for_a_sampled_round(
+    copies: int, mu: float, rate: float
+) -> None:
+    """One round, one secure sum: each of the sites takes the patient for itself, or does not."""
+    grid = np.linspace(-12, 12 + copies * mu, 400_001)
+
+    def density(shift: float) -> Any:
+        return np.exp(-((grid - shift) ** 2) / 2) / math.sqrt(2 * math.pi)
+
+    there = sum(
+        math.comb(copies, k) * rate**k * (1 - rate) ** (copies - k) * density(k * mu)
+        for k in range(copies + 1)
+    )
+    cost = PrivacyCost.of(mu * math.sqrt(copies), sample_rate=rate, rounds=copies)
+    for delta in (1e-5, 1e-3):
+        epsilon = cost.epsilon(delta)
+        for one, other in ((there, density(0.0)), (density(0.0), there)):
+            lost = np.trapezoid(np.maximum(one - math.exp(epsilon) * other, 0.0), grid)
+            assert lost <= delta
+
+
+def test_a_patient_at_several_sites_is_promised_less_by_a_sampled_plan() -> None:
+    figures = [promise([sampled(multiplicity=m)]).epsilon_at_multiplicity or 0.0 for m in (1, 2, 3)]
+    assert figures[0] == pytest.approx(3.0, rel=1e-6)
+    assert figures == sorted(figures)
+    alone = promise([sampled()]).epsilon_if_all_others_collude
+    assert alone is not None
+    assert alone > 3.0
+
+
+def test_several_plans_promise_what_they_cost_together() -> None:
+    parts = [plan(privacy={"epsilon": 1}), sampled(1.0)]
+    together = promise(parts).epsilon or 0.0
+    assert 1.2 < together < 2.0
+    assert promise([plan(privacy={"epsilon": "none"})]).epsilon is None

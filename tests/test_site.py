@@ -23,7 +23,7 @@ from federation.settings import PrivacySettings
 from federation.site import SiteError, SitePolicyError, answer, greet, site_rows
 from models.mechanisms import LOG2_STD, SeededNoise, SystemNoise
 from models.queries import GradientQuery, GramQuery, HistogramQuery, Query, ScoreQuery
-from models.score_histogram import EvaluationQuery
+from models.score_histogram import AdditiveEvaluationQuery
 from models.tasks.task import TaskDataError
 
 PlanMaker = Callable[..., RunPlan]
@@ -210,8 +210,14 @@ def test_an_evaluation_is_answered_with_held_out_patients_alone(
 ) -> None:
     plan = make_plan(privacy=WITHOUT)
     n_codes = sizes(plan)
-    query = EvaluationQuery(
-        np.zeros(n_codes.sum()), n_codes, 0.0, np.zeros(1), np.zeros(0, dtype=np.int64), 1, math.inf
+    query = AdditiveEvaluationQuery(
+        n_codes=n_codes,
+        edges=np.zeros(1),
+        groups=np.zeros(0, dtype=np.int64),
+        group_bins=1,
+        clip=math.inf,
+        shapes=np.zeros(n_codes.sum()),
+        intercept=0.0,
     )
     given = coordinator(plan, files).ask(query)[0]
     train, held_out = (site_rows(files[0], plan, side) for side in ("train", "held_out"))

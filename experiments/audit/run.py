@@ -26,15 +26,16 @@ from federation.client_app import app as client_app
 from federation.enrolment import enrol
 from federation.identity import REGISTRY_FILE, Registry
 from federation.in_process import run_in_process
-from federation.ledger import Side
+from federation.ledger import Side, worst_cost
 from federation.plan import RunPlan
 from federation.settings import ConfigError, PrivacySettings
 from federation.site import site_rows
 from federation.strategy import run
 from models.accounting import gdp_epsilon
-from models.additive_training import AdditiveSettings, NoisySum
+from models.additive_training import AdditiveSettings
 from models.patients import PatientRows
 from models.queries import Query
+from models.training import NoisySum
 
 Vector = NDArray[np.float64]
 Flags = NDArray[np.bool_]
@@ -262,7 +263,7 @@ def _examine(
                 noise=(total.values - exact) / total.noise_std,
                 told=total.noise_std,
                 promised=query.sensitivity / (plan.mu_of(query.step) or math.inf),
-                bound=query.sensitivity * (plan.joint_mu or 0.0) / (plan.mu or math.inf),
+                bound=query.sensitivity * _joint_mu(plan) / (plan.mu or math.inf),
                 largest=float(np.linalg.norm(effects, axis=1).max()),
                 apart=float(np.linalg.norm(exact - rest - effects[tossed].sum(axis=0))),
             )
@@ -270,9 +271,15 @@ def _examine(
     return sights, sums
 
 
+def _joint_mu(plan: RunPlan) -> float:
+    """Mu for a patient at several sites; every release of an audited run is of all patients."""
+    joint = worst_cost(plan.costs_at_multiplicity(), plan.privacy.delta)
+    return math.sqrt(joint.mu_squared)
+
+
 def _verdict(plan: RunPlan, coins: Flags, found: Vector, sums: Sequence[OpenedSum]) -> Audit:
     """Guess the coins of the highest and the lowest scores, and say what follows."""
-    mu = plan.joint_mu or 0.0
+    mu = _joint_mu(plan)
     # What shows a leak of twice the promise best shows a smaller one nearly as well.
     guesses = best_guesses(coins.size, 2 * mu, plan.privacy.delta)
     order = np.argsort(found, kind="stable")

@@ -13,7 +13,6 @@ import math
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Generator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -31,24 +30,22 @@ from experiments.baselines import fit_boosting
 from experiments.evaluation import metrics
 from experiments.federation_data import check_sites
 from experiments.progress import Reporter
-from models.accounting import PrivacyCost, gdp_mu
-from models.additive_training import AdditiveSettings, NoisySum, train
+from federation.plan import RunPlan
+from federation.settings import PrivacySettings
+from models.additive_training import AdditiveSettings, train
 from models.keystream import keystream
 from models.neural_queries import PatientGradientQuery
 from models.neural_training import NeuralSettings, train_neural
 from models.patients import PatientRows
-from models.queries import Query, sigmoid
+from models.queries import sigmoid
 from models.tasks import TASKS
 from models.tasks.task import TaskRows, assemble
+from models.training import NoisySum, Training
 
 Vector = NDArray[np.float64]
 
-REQUESTS, DELTA, MAX_RECORDS = 60_000, 1e-5, 4
+REQUESTS, MAX_RECORDS = 60_000, 4
 EPSILONS = (1.0, 3.0)
-SHARES = {
-    "additive": {"histogram": 0.05, "gram": 0.15, "gradient": 0.74, "recalibration": 0.06},
-    "neural": {"histogram": 0.05, "gradient": 0.89, "recalibration": 0.06},
-}
 NEURAL = NeuralSettings()
 # Without noise nothing keeps a network from learning single patients but smaller steps and decay.
 WITHOUT_NOISE = replace(NEURAL, learning_rate=0.01, weight_decay=1.0, gradient_rounds=60)
@@ -145,8 +142,7 @@ def _compare(name: str, data: Data, seed: int) -> None:
     for epsilon in (None, *EPSILONS):
         words = "without noise" if epsilon is None else f"epsilon {epsilon:g}"
         additive = train(data.names, data.grids, AdditiveSettings(), max_records=MAX_RECORDS)
-        rounds = AdditiveSettings().gradient_rounds
-        trained, _ = _drive(additive, data.train, _budget(epsilon, "additive", rounds), seed)
+        trained, _ = _drive(additive, data.train, _plan(epsilon), seed)
         _report(f"additive {words}", data, trained.model.probability(data.test.codes))
         _neural(words, data, epsilon, NEURAL if epsilon else WITHOUT_NOISE, seed)
 
@@ -162,59 +158,43 @@ def _compare_sampling(data: Data, seed: int) -> None:
 def _neural(
     words: str, data: Data, epsilon: float | None, settings: NeuralSettings, seed: int
 ) -> None:
-    training = train_neural(
-        data.names, data.grids, settings, max_records=MAX_RECORDS, max_patients=10**5
-    )
-    budget = _budget(epsilon, "neural", settings.gradient_rounds, settings.sample_rate)
+    training = train_neural(data.names, data.grids, settings, max_records=MAX_RECORDS)
+    plan = _plan(epsilon, family="neural", neural=settings)
     start = time.process_time()
-    model, largest = _drive(training, data.train, budget, seed)
+    trained, largest = _drive(training, data.train, plan, seed)
     seconds = time.process_time() - start
-    note = f"{model.n_parameters} parameters, {seconds:.0f} s"
+    note = f"{trained.model.n_parameters} parameters, {seconds:.0f} s"
     if largest:
         note += f", signal {largest:.2f} of noise"
-    _report(f"neural {words}", data, model.probability(data.test.codes), note)
+    _report(f"neural {words}", data, trained.model.probability(data.test.codes), note)
 
 
-def _budget(
-    epsilon: float | None, family: str, rounds: int, sample_rate: float = 1.0
-) -> Callable[[Query], float] | None:
-    """Mu of a release of each query; None without privacy."""
-    if epsilon is None:
-        return None
-    shares, total = SHARES[family], gdp_mu(epsilon, DELTA)
-    full = {step: total * math.sqrt(share) for step, share in shares.items() if step != "gradient"}
-    full["evaluation"] = math.inf  # measured elsewhere, on other patients
-    gradient = total * math.sqrt(shares["gradient"] / rounds)
-    if sample_rate < 1:
-        others = math.fsum(mu * mu for mu in full.values() if math.isfinite(mu))
-        low, high = 1e-3, 100.0
-        for _ in range(50):
-            gradient = math.sqrt(low * high)
-            sampled = PrivacyCost.of(gradient, sample_rate=sample_rate, rounds=rounds)
-            spent = PrivacyCost(mu_squared=others) + sampled
-            low, high = (gradient, high) if spent.epsilon(DELTA) <= epsilon else (low, gradient)
-        gradient = low
-    return lambda query: full.get(query.step, gradient)
+def _plan(epsilon: float | None, **family: Any) -> RunPlan:
+    """Prices the releases; one site, so that all the noise is in its answer."""
+    return RunPlan(
+        task="approved",
+        payers=("payer",),
+        providers=("all",),
+        sites=("all",),
+        privacy=PrivacySettings(epsilon=epsilon, max_records_per_patient=MAX_RECORDS),
+        split_key="benchmark",
+        test_share=0.25,
+        **family,
+    )
 
 
-def _drive(
-    training: Generator[Query, NoisySum, Any],
-    rows: PatientRows,
-    mu_of: Callable[[Query], float] | None,
-    seed: int,
-) -> tuple[Any, float]:
+def _drive(training: Training, rows: PatientRows, plan: RunPlan, seed: int) -> tuple[Any, float]:
     """What a training returns, and the mean length of a gradient without noise over its noise's."""
     rng = np.random.default_rng(seed)
     query, ratios, number = next(training), [], 0
     while True:
         number += 1
-        if isinstance(query, PatientGradientQuery) and query.sample_rate < 1:
-            key = number.to_bytes(32, "big")
-            exact = query.answer(rows, keystream(key, rows.n_patients))
-        else:
-            exact = query.answer(rows)
+        own = rows
+        if (rate := plan.sample_rate_of(query.step)) < 1:
+            own = rows.sampled(rate, keystream(number.to_bytes(32, "big"), rows.n_patients))
+        exact = query.answer(own)
         std = 0.0
-        if mu_of is not None and math.isfinite(mu := mu_of(query)):
+        if mu := plan.mu_of(query.step):
             std = query.sensitivity / mu
             if isinstance(query, PatientGradientQuery):
                 ratios.append(float(np.linalg.norm(exact)) / (std * math.sqrt(exact.size)))

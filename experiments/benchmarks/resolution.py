@@ -19,15 +19,16 @@ from data_contracts.synthetic.generate import generate
 from experiments.evaluation import auroc
 from experiments.federation_data import check_sites
 from experiments.progress import Reporter
-from federation.plan import EVALUATION
 from federation.settings import PrivacySettings
 from models.accounting import gdp_mu
-from models.additive_training import AdditiveSettings, NoisySum, drive, train
+from models.additive_training import AdditiveSettings, train
+from models.families import EVALUATION
 from models.patients import PatientRows
 from models.queries import Query
 from models.resolution import kappa, most_columns
 from models.tasks import TASKS
 from models.tasks.task import TaskRows, assemble
+from models.training import NoisySum, drive
 
 REQUESTS, HELD_OUT = 240_000, 0.25
 PATIENTS = (1000, 2000, 4000, 8000, 16_000, 32_000)

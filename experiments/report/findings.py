@@ -187,8 +187,15 @@ def strongest(task: Record, number: int) -> list[Record]:
     return sorted(shapes, key=lambda shape: -float(shape["importance"]))[:number]
 
 
+def glass_box(task: Record) -> bool:
+    """Whether the model is a sum of shape functions."""
+    return bool(task["family"] == "additive")
+
+
 def shapes(task: Record) -> str:
     """Which features move the prediction most."""
+    if not glass_box(task):
+        return "This model is a neural network: no feature's part in a prediction can be read off."
     ranked = [(shape["title"], odds_ratio(shape)) for shape in strongest(task, 3)]
     said = [(title, ratio) for title, ratio in ranked if ratio is not None]
     if not said:
@@ -256,7 +263,7 @@ def not_run(results: Record) -> list[str]:
             for model_name, bins in task["reliability"].items()
             if not drawable(bins)
         ]
-        if not task["shapes"]:
+        if glass_box(task) and not task["shapes"]:
             missing.append(f"{name}: shape functions ({NOT_ASSESSED}).")
     return missing
 

@@ -12,7 +12,7 @@ from markupsafe import Markup, escape
 from data_contracts.errors import GroundTruthError
 from experiments.report import curves, figures, findings, formats, gains
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 STRONGEST = 6
 
 _HERE = Path(__file__).parent
@@ -75,6 +75,7 @@ class TaskSection:
     scatter: Markup | None
     reliability: list[Panel]
     shapes: list[Panel]
+    glass_box: bool
 
 
 def _page(results: Record) -> dict[str, Any]:
@@ -136,6 +137,7 @@ def _section(name: str, task: Record, anchor: str) -> TaskSection:
             )
             for number, shape in enumerate(strongest)
         ],
+        glass_box=findings.glass_box(task),
     )
 
 

@@ -4,8 +4,9 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from experiments.forecast import Forecast, TaskForecast
-from experiments.release_costs import SITE_BITS, SUM_BITS, Promise, Release
+from experiments.forecast.forecast import Forecast, TaskForecast
+from experiments.forecast.releases import SITE_BITS, SUM_BITS, Release
+from federation.promise import Promise
 from models.resolution import MEASURED_KAPPA
 
 _HEADINGS = ("rounds", "mu of\none", "share\nof mu²", "L2\nbound", "noise\nstd", "values", "bytes")
@@ -123,7 +124,7 @@ def _promised(promise: Promise) -> str:
 def _resolution(task: TaskForecast) -> str:
     at, advised = task.resolution, task.advised
     if at is None or advised is None:
-        return ""
+        return "" if task.family == "additive" else f"network of {task.parameters:,} parameters"
     call = ""
     if advised.knots != at.knots:
         words = "calls for" if advised.knots < at.knots else "leaves room for"
@@ -136,6 +137,8 @@ def _resolution(task: TaskForecast) -> str:
 
 
 def _loss(task: TaskForecast) -> str:
+    if task.family != "additive":
+        return "not known: what noise takes from a network has not been measured by rule"
     if task.resolution is None or (loss := task.expected_loss) is None:
         return ""
     least = "about" if task.resolution.kappa <= MEASURED_KAPPA else "more than"

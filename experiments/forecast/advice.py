@@ -4,8 +4,8 @@ import math
 from dataclasses import replace
 
 from experiments.config import ExperimentConfig
-from experiments.declarations import Declared
-from experiments.release_costs import mu_of_sum
+from experiments.forecast.declarations import Declared
+from experiments.forecast.releases import mu_of_sum
 from experiments.site_check import MIN_PATIENTS
 from federation.plan import RunPlan
 from models.accounting import gdp_epsilon, gdp_mu

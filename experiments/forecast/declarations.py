@@ -4,14 +4,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from data_contracts.fields import Role
-from data_contracts.manifest import ManifestError, SiteManifest
-from data_contracts.network import Network, site_folders
+from data_contracts.manifest import SiteManifest
+from data_contracts.network import Network
 from data_contracts.public.registry import PUBLIC
 from data_contracts.synthetic.generate import REQUESTS_PER_SITE, TABLES
 from data_contracts.synthetic.settings import PRESETS, Population
 from data_contracts.synthetic.sites import make_sites
 from experiments.config import DataSettings
-from experiments.federation_data import PrivateDataError
+from experiments.federation_data import site_manifests
 from federation.settings import ConfigError
 
 
@@ -55,30 +55,6 @@ def declare(data: DataSettings, patients: int | None = None) -> Declared:
     return Declared(declared.sites, patients, "as given with --patients")
 
 
-def declared_sites(network: Path) -> list[SiteManifest]:
-    """The manifests of a network's sites, sorted by name.
-
-    Raises:
-        ManifestError: One cannot be used, or its folder has another name.
-        PrivateDataError: A site's data are private.
-    """
-    manifests = []
-    for folder in site_folders(network):
-        manifest = SiteManifest.load(folder)
-        if manifest.name != folder.name:
-            raise ManifestError(
-                f"{folder}: its site.toml is of site {manifest.name}; name the folder like the site"
-            )
-        if manifest.origin == "private":
-            raise PrivateDataError(
-                f"the data of site {manifest.name} are private. An experiment sees all sites' "
-                "rows in one place and measures them exactly, so it takes only synthetic and "
-                "public data"
-            )
-        manifests.append(manifest)
-    return manifests
-
-
 def patients_per_request(population: Population) -> float:
     """Patients of a synthetic network per request, as its settings expect.
 
@@ -97,7 +73,7 @@ def patients_per_request(population: Population) -> float:
 
 def _folder(network: Path, patients: int | None) -> Declared:
     description = Network.load(network)
-    sites = tuple(declared_sites(network))
+    sites = tuple(site_manifests(network))
     counted = description.settings.get("n_patients")
     if isinstance(counted, int) and counted >= 1:
         return Declared(sites, counted, "as the network's description says")

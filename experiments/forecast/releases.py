@@ -1,18 +1,17 @@
-"""What a plan's releases cost: their noise, their length, and what they promise together.
+"""What a plan's releases cost: their noise and their length.
 
 The figures are those of the largest queries that the plan's grids allow, so a run never asks for
-more; see `models.resolution.largest_queries`.
+more; see `models.training.largest_queries`.
 """
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from data_contracts.errors import GroundTruthError
 from federation.messages import MAX_VALUES
 from federation.plan import RunPlan
 from federation.settings import RETRY
-from models.accounting import compose, gdp_epsilon
 from models.discrete_gaussian import CUT
 from models.mechanisms import LOG2_STD, GaussianSum, SumOverflowError
 from models.queries import Query
@@ -33,8 +32,9 @@ class Release:
         step: Name of the step; "retry" for rounds that are repeated after sites have vanished.
         patients: "train" or "held_out"; "either" for a retry.
         rounds: Number of releases; of retries, at most.
-        mu: Privacy of one release in Gaussian DP; None without privacy.
-        share: Share of the task's mu squared of all of them.
+        mu: Privacy of one release in Gaussian DP, for a patient who takes part in it; None without
+            privacy.
+        share: Share of the task's budget (mu squared) of all of them.
         sensitivity: L2 distance by which one patient can change the sum, at most.
         noise_std: Standard deviation of the noise in each value of the sum, all sites present.
         values: Values that a site sends per release, at most.
@@ -54,25 +54,6 @@ class Release:
     values: int | None = None
     site_bits: float | None = None
     sum_bits: float | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Promise:
-    """What is promised to a patient, as epsilon at `delta`; None without privacy.
-
-    Attributes:
-        delta: Probability with which the promise may fail.
-        epsilon: For a patient at one site.
-        multiplicity: Sites at which a patient may stand.
-        epsilon_at_multiplicity: For a patient at so many sites.
-        epsilon_if_all_others_collude: For a patient at one site, by this site's own noise.
-    """
-
-    delta: float
-    epsilon: float | None
-    multiplicity: int
-    epsilon_at_multiplicity: float | None
-    epsilon_if_all_others_collude: float | None
 
 
 def releases(plan: RunPlan, queries: Sequence[Query]) -> tuple[Release, ...]:
@@ -107,37 +88,21 @@ def mechanism_for(plan: RunPlan, query: Query, *, retry: bool = False) -> Gaussi
         ) from None
 
 
-def promise(plans: Sequence[RunPlan]) -> Promise:
-    """What plans promise together to a patient who is in all of them; they share one delta."""
-    delta = plans[0].privacy.delta
-
-    def epsilon(mus: Iterable[float | None]) -> float | None:
-        spent = [mu for mu in mus if mu is not None]
-        return gdp_epsilon(compose(spent), delta) if spent else None
-
-    return Promise(
-        delta=delta,
-        epsilon=epsilon(plan.composed_mu() for plan in plans),
-        multiplicity=max(plan.multiplicity for plan in plans),
-        epsilon_at_multiplicity=epsilon(plan.joint_mu for plan in plans),
-        epsilon_if_all_others_collude=epsilon(plan.mu_alone for plan in plans),
-    )
-
-
 def mu_of_sum(plan: RunPlan) -> float | None:
     """Mu of a plan's releases by the noise of all its sites, more than the promise counts on."""
     return None if plan.mu is None else plan.mu * math.sqrt(plan.noise_shares / len(plan.sites))
 
 
 def _release(plan: RunPlan, query: Query) -> Release:
-    step, rounds = query.step, plan.rounds[query.step]
+    step, rounds = query.step, plan.steps[query.step].rounds
     if query.n_values > MAX_VALUES:
         raise InfeasiblePlanError(
             f"task {plan.task}: step {step} asks for {query.n_values:,} values, and a site sends "
-            f"{MAX_VALUES:,} at most: leave out features, or lower additive.max_knots"
+            f"{MAX_VALUES:,} at most: leave out features, or lower additive.max_knots or "
+            "neural.hidden"
         )
     side = plan.population_of(step).side
-    if (total := plan.composed_mu()) is None:
+    if plan.mu is None:
         bound = query.sensitivity if math.isfinite(query.sensitivity) else None
         return Release(step, side, rounds, None, None, bound, values=query.n_values)
     if plan.retries:
@@ -149,7 +114,7 @@ def _release(plan: RunPlan, query: Query) -> Release:
         side,
         rounds,
         mu=mechanism.mu,
-        share=plan.cost(step, rounds).mu_squared / total**2,
+        share=plan.share_of(step),
         sensitivity=mechanism.sensitivity,
         noise_std=mechanism.noise_std(mechanism.sites),
         values=mechanism.n_values,
@@ -159,5 +124,4 @@ def _release(plan: RunPlan, query: Query) -> Release:
 
 
 def _retries(plan: RunPlan) -> Release:
-    share = plan.cost(RETRY, plan.retries).mu_squared / (plan.composed_mu() or math.inf) ** 2
-    return Release(RETRY, "either", plan.retries, plan.mu_of(RETRY), share)
+    return Release(RETRY, "either", plan.retries, plan.mu_of(RETRY), plan.share_of(RETRY))

@@ -1,7 +1,7 @@
 """What an experiment would cost and give, told before any table is read.
 
 Everything follows from the settings, the tasks' public grids and what is declared of the network
-(`experiments.declarations`): no figure here costs privacy.
+(`experiments.forecast.declarations`): no figure here costs privacy.
 """
 
 import math
@@ -12,20 +12,20 @@ import numpy as np
 from data_contracts.catalog import CONTRACTS
 from data_contracts.features import grid_of
 from experiments.config import ExperimentConfig
-from experiments.declarations import Declared, declare
 from experiments.federation_data import Site
-from experiments.forecast_warnings import network_warnings, task_warnings
-from experiments.release_costs import (
-    Promise,
+from experiments.forecast.advice import network_warnings, task_warnings
+from experiments.forecast.declarations import Declared, declare
+from experiments.forecast.releases import (
     Release,
     mechanism_for,
     mu_of_sum,
-    promise,
     releases,
 )
 from experiments.task_run import make_plan, noise_in_words
-from federation.plan import EVALUATION, RunPlan
+from federation.plan import RunPlan
+from federation.promise import Promise, promise
 from federation.settings import ConfigError
+from models.families import EVALUATION
 from models.precision import histogram_std, sampling_std
 from models.queries import Query
 from models.resolution import (
@@ -33,11 +33,11 @@ from models.resolution import (
     Resolution,
     choose_resolution,
     expected_loss,
-    largest_queries,
     resolution_for,
 )
 from models.score_histogram import EvaluationQuery
 from models.tasks.task import assemble
+from models.training import largest_queries
 
 ASSUMED_AUROC = 0.75
 ASSUMED_BASE_RATE = 0.1
@@ -50,7 +50,8 @@ class StandardError:
 
     Attributes:
         sampling: From the choice of held-out patients.
-        training_noise: From the noise in the model.
+        training_noise: From the noise in the model; 0 where it has not been measured, which is
+            for the neural family.
         evaluation_noise: From the noise in the evaluation.
         total: From all of them together; they are independent.
     """
@@ -83,11 +84,13 @@ class TaskForecast:
         promise: What is promised, this task alone.
         train_patients: Expected number of training patients.
         held_out_patients: Expected number of held-out patients.
-        columns: Columns of the design, at most.
+        family: Family of the model.
+        parameters: Parameters that gradients are taken of, at most.
         mu_of_sum: Mu of the task's releases by the noise of all sites; it sets kappa.
-        resolution: The configured resolution; None without privacy.
-        advised: The resolution that kappa calls for; None without privacy.
-        expected_loss: What noise takes from the AUROC; None without privacy.
+        resolution: The configured resolution; None without privacy and for other families than
+            the additive, as the next two.
+        advised: The resolution that kappa calls for.
+        expected_loss: What noise takes from the AUROC.
         standard_error: Of the AUROC, at the assumed area and base rate.
         warnings: What to think over, and what to do.
     """
@@ -109,7 +112,8 @@ class TaskForecast:
     promise: Promise
     train_patients: int
     held_out_patients: int
-    columns: int
+    family: str
+    parameters: int
     mu_of_sum: float | None
     resolution: Resolution | None
     advised: Resolution | None
@@ -192,11 +196,8 @@ def _task(
     grids = [grid_of(feature) for feature in features]
     queries = list(
         largest_queries(
-            [feature.name for feature in features],
-            grids,
-            plan.additive,
+            plan.training(),
             max_records=plan.privacy.max_records_per_patient,
-            groups=plan.the_task.groups,
             private=plan.mu is not None,
         )
     )
@@ -207,7 +208,7 @@ def _task(
     held_out = max(1, declared.patients - train)
     mu = mu_of_sum(plan)
     configured = advised = loss = None
-    if mu is not None:
+    if mu is not None and plan.family == "additive":
         configured = resolution_for(grids, plan.additive.max_knots, mu, train)
         advised = choose_resolution(grids, mu, train)
         loss = expected_loss(configured.kappa)
@@ -230,7 +231,8 @@ def _task(
         promise=promise([plan]),
         train_patients=train,
         held_out_patients=held_out,
-        columns=first["gradient"].n_values - 1,
+        family=plan.family,
+        parameters=first["gradient"].n_values,
         mu_of_sum=mu,
         resolution=configured,
         advised=advised,
@@ -253,12 +255,12 @@ def _standard_error(
     """Standard error of the AUROC; every patient is taken to have one record."""
     negatives = held_out - positives
     sampling = sampling_std(ASSUMED_AUROC, positives, negatives)
-    if loss is None or not isinstance(query, EvaluationQuery):
+    if plan.mu is None or not isinstance(query, EvaluationQuery):
         return StandardError(sampling, 0.0, 0.0, sampling)
+    training = loss.noise_std if loss else 0.0
     std = mechanism_for(plan, query).noise_std(len(plan.sites))
     counts = query.unpack(np.zeros(query.n_values), std).overall
     evaluation = histogram_std(
         ASSUMED_AUROC, positives, negatives, noise_std=counts.noise_std, bins=counts.bins.n_bins
     )
-    total = math.hypot(sampling, loss.noise_std, evaluation)
-    return StandardError(sampling, loss.noise_std, evaluation, total)
+    return StandardError(sampling, training, evaluation, math.hypot(sampling, training, evaluation))

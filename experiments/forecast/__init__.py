@@ -1,0 +1,1 @@
+"""What an experiment would cost and give, before any data are touched."""

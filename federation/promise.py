@@ -1,0 +1,48 @@
+"""What runs promise together to a patient who is in all of them."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from federation.ledger import Patients, worst_cost
+from federation.ledger_charges import add_up
+from federation.plan import RunPlan
+from models.accounting import PrivacyCost
+
+
+@dataclass(frozen=True, slots=True)
+class Promise:
+    """What is promised to a patient, as epsilon at `delta`; None without privacy.
+
+    Attributes:
+        delta: Probability with which the promise may fail.
+        epsilon: For a patient at one site.
+        multiplicity: Sites at which a patient may stand.
+        epsilon_at_multiplicity: For a patient at so many sites.
+        epsilon_if_all_others_collude: For a patient at one site, by this site's own noise.
+    """
+
+    delta: float
+    epsilon: float | None
+    multiplicity: int
+    epsilon_at_multiplicity: float | None
+    epsilon_if_all_others_collude: float | None
+
+
+def promise(plans: Sequence[RunPlan]) -> Promise:
+    """What plans promise together; they share one delta."""
+    delta = plans[0].privacy.delta
+    private = [plan for plan in plans if plan.mu is not None]
+
+    def epsilon(costs: Callable[[RunPlan], Mapping[Patients, PrivacyCost]]) -> float | None:
+        together: dict[Patients, PrivacyCost] = {}
+        for plan in private:
+            together = add_up(together, costs(plan))
+        return worst_cost(together, delta).epsilon(delta) if private else None
+
+    return Promise(
+        delta=delta,
+        epsilon=epsilon(RunPlan.costs),
+        multiplicity=max(plan.multiplicity for plan in plans),
+        epsilon_at_multiplicity=epsilon(RunPlan.costs_at_multiplicity),
+        epsilon_if_all_others_collude=epsilon(RunPlan.costs_alone),
+    )
