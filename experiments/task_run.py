@@ -26,7 +26,7 @@ from federation.in_process import run_in_process
 from federation.plan import RunPlan
 from federation.promise import promise
 from federation.results import read_result
-from federation.settings import PrivacySettings
+from federation.settings import ConfigError, PrivacySettings
 from federation.simulation import run_on_simulation
 from federation.strategy import TrainingResult, on_each_round
 from models.accounting import gdp_epsilon, gdp_mu
@@ -118,11 +118,20 @@ def make_plan(config: ExperimentConfig, task: str, sites: Sequence[Site]) -> Run
 
 
 def share_of(privacy: PrivacySettings, parts: int) -> PrivacySettings:
-    """One of several equal parts of a privacy budget, which together compose to all of it."""
+    """One of several equal parts of a privacy budget, which together compose to all of it.
+
+    Raises:
+        ConfigError: The budget is so small that a part of it is none.
+    """
     if privacy.epsilon is None or parts == 1:
         return privacy
     mu = gdp_mu(privacy.epsilon, privacy.delta) / math.sqrt(parts)
-    return replace(privacy, epsilon=gdp_epsilon(mu, privacy.delta))
+    if (epsilon := gdp_epsilon(mu, privacy.delta)) == 0:
+        raise ConfigError(
+            f"privacy.epsilon = {privacy.epsilon:g} is too small for {parts} tasks: delta = "
+            f"{privacy.delta:g} covers each part of it"
+        )
+    return replace(privacy, epsilon=epsilon)
 
 
 def run_task(
