@@ -16,6 +16,7 @@ from federation.settings import ConfigError, PrivacySettings, parse
 from models.accounting import PrivacyCost, gdp_mu
 from models.additive_training import AdditiveSettings
 from models.families import FAMILIES
+from models.queries import HistogramQuery
 from models.training import largest_queries
 
 PLAN: dict[str, Any] = {
@@ -172,6 +173,11 @@ def test_a_plan_that_cannot_be_carried_out_is_refused(changes: dict[str, Any], w
         plan(**changes)
 
 
+def test_a_network_whose_names_are_no_list_of_different_ones_has_no_features() -> None:
+    with pytest.raises(ConfigError, match="roster cannot be used"):
+        plan(payers=["payer-1", "payer-1"]).features()
+
+
 @pytest.mark.parametrize("epsilon", [0.1, 1.0, 3.0, 8.0])
 @pytest.mark.parametrize("rounds", [1, 12, 500])
 def test_all_releases_of_a_plan_compose_to_its_budget(epsilon: float, rounds: int) -> None:
@@ -196,6 +202,8 @@ def test_a_patient_at_several_sites_is_promised_less(secure_sum: bool, power: fl
 def test_without_privacy_there_is_no_mu_to_name() -> None:
     ours = plan(privacy={"epsilon": "none"})
     assert (ours.mu, ours.mu_of("gram"), ours.secure_sum) == (None, None, False)
+    with pytest.raises(ValueError, match="without privacy has no mechanism"):
+        ours.release(HistogramQuery(np.array([2])), retry=False)
     told = promise([ours])
     figures = (told.epsilon, told.epsilon_at_multiplicity, told.epsilon_if_all_others_collude)
     assert figures == (None, None, None)

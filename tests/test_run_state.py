@@ -1,0 +1,76 @@
+"""What a site keeps of a run: keys made once, one roster, the last answer, and for two weeks."""
+
+import os
+import stat
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from federation import run_state
+from federation.run_state import RunState, RunStateError, new_run_id
+
+RUN = "0123456789abcdef" * 2
+
+
+def test_a_run_has_one_pair_of_keys_whoever_asks_first(tmp_path: Path) -> None:
+    first, second = RunState(tmp_path, RUN).keys(), RunState(tmp_path, RUN).keys()
+    assert first.private_bytes() == second.private_bytes()
+    assert RunState(tmp_path, new_run_id()).keys().private_bytes() != first.private_bytes()
+    file = tmp_path / "runs" / RUN / "keys"
+    assert stat.S_IMODE(file.stat().st_mode) == 0o600
+    assert [each.name for each in file.parent.iterdir()] == ["keys"]
+
+
+def test_of_two_processes_that_make_keys_at_once_the_first_wins(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    link, state = os.link, RunState(tmp_path, RUN)
+    theirs = RunState(tmp_path / "elsewhere", RUN).keys().private_bytes()
+
+    def slower(source: Path, target: Path) -> None:
+        Path(target).write_bytes(theirs)
+        link(source, target)
+
+    monkeypatch.setattr(run_state.os, "link", slower)
+    assert state.keys().private_bytes() == theirs
+
+
+def test_runs_older_than_two_weeks_are_forgotten_when_another_begins(tmp_path: Path) -> None:
+    for name, days in (("a" * 32, 15), ("b" * 32, 13)):
+        RunState(tmp_path, name).keys()
+        long_ago = time.time() - days * 24 * 3600
+        os.utime(tmp_path / "runs" / name, (long_ago, long_ago))
+    RunState(tmp_path, RUN).keys()
+    assert sorted(run.name for run in (tmp_path / "runs").iterdir()) == [RUN, "b" * 32]
+    with pytest.raises(RunStateError, match="older than two weeks"):
+        RunState(tmp_path, "a" * 32).pin(b"roster")
+
+
+def test_a_run_keeps_the_roster_that_it_shows_first(tmp_path: Path) -> None:
+    state = RunState(tmp_path, RUN)
+    state.keys()
+    for _ in range(2):
+        state.pin(b"first")
+    with pytest.raises(RunStateError, match="another roster"):
+        state.pin(b"second")
+
+
+def test_only_what_was_sent_last_can_be_sent_again(tmp_path: Path) -> None:
+    state = RunState(tmp_path, RUN)
+    state.keys()
+    first, second = (np.arange(3, dtype=np.uint64) + n for n in (0, 7))
+    state.keep(b"one", first)
+    state.keep(b"two", second)
+    again = RunState(tmp_path, RUN)
+    assert again.sent(b"one") is None
+    sent = again.sent(b"two")
+    assert sent is not None
+    assert np.array_equal(sent, second)
+
+
+@pytest.mark.parametrize("name", ["", "..", "a" * 31, "A" * 32, "a" * 32 + "\n", "../" + "a" * 29])
+def test_a_name_that_is_no_runs_reaches_no_file(tmp_path: Path, name: str) -> None:
+    with pytest.raises(RunStateError, match="32 hexadecimal digits"):
+        RunState(tmp_path, name)
