@@ -20,9 +20,14 @@ from data_contracts.fields import Role
 from data_contracts.vocabulary import PSEUDONYM_PATTERN
 
 MANIFEST_NAME = "site.toml"
-_KEYS = ("name", "role", "origin", "on_error", "group", "max_epsilon", "budget_epsilon")
+_KEYS = (
+    *("name", "role", "origin", "on_error", "group"),
+    *("max_epsilon", "budget_epsilon", "max_patients", "min_colluders", "sampling"),
+)
 _MAX_EPSILON = 3.0
 _BUDGET_EPSILON = 10.0
+_MAX_PATIENTS = 1_000_000
+_MIN_COLLUDERS = 0.1
 
 Origin = Literal["private", "public", "synthetic"]
 OnError = Literal["fail", "quarantine"]
@@ -48,6 +53,12 @@ class SiteManifest:
         max_epsilon: Largest epsilon (at delta = 1e-5) that one run may ask of private data.
         budget_epsilon: Largest epsilon (at delta = 1e-5) that all releases about private data
             together may ever cost a patient; the site's ledger holds it.
+        max_patients: More patients than the site's tables will ever hold, a round and public
+            number. Plans that are made for fewer are refused: noise is made for so many.
+        min_colluders: Share of the sites that a plan must allow to tell the coordinator their
+            noise.
+        sampling: Whether runs may sample patients. Decided before the first release for the life of
+            the ledger, which then counts all releases more coarsely.
     """
 
     name: str
@@ -58,6 +69,9 @@ class SiteManifest:
     group: str = ""
     max_epsilon: float = _MAX_EPSILON
     budget_epsilon: float = _BUDGET_EPSILON
+    max_patients: int = _MAX_PATIENTS
+    min_colluders: float = _MIN_COLLUDERS
+    sampling: bool = False
 
     @classmethod
     def load(cls, path: Path) -> "SiteManifest":
@@ -94,6 +108,9 @@ class SiteManifest:
             group=_pseudonym(site, "group", file) if site.get("group", "") != "" else "",
             max_epsilon=_positive(site, "max_epsilon", file, _MAX_EPSILON),
             budget_epsilon=_positive(site, "budget_epsilon", file, _BUDGET_EPSILON),
+            max_patients=_count(site, "max_patients", file, _MAX_PATIENTS),
+            min_colluders=_share(site, "min_colluders", file, _MIN_COLLUDERS),
+            sampling=_flag(site, "sampling", file),
         )
 
     def write(self, folder: Path) -> Path:
@@ -108,6 +125,12 @@ class SiteManifest:
             site["max_epsilon"] = self.max_epsilon
         if self.budget_epsilon != _BUDGET_EPSILON:
             site["budget_epsilon"] = self.budget_epsilon
+        if self.max_patients != _MAX_PATIENTS:
+            site["max_patients"] = self.max_patients
+        if self.min_colluders != _MIN_COLLUDERS:
+            site["min_colluders"] = self.min_colluders
+        if self.sampling:
+            site["sampling"] = self.sampling
         tables = {
             name: str(path.relative_to(folder) if path.is_relative_to(folder) else path)
             for name, path in self.tables.items()
@@ -121,6 +144,27 @@ def _positive(site: Mapping[str, object], key: str, file: Path, default: float) 
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < math.inf:
         raise ManifestError(f"{file}: {key} must be a positive number")
     return float(value)
+
+
+def _count(site: Mapping[str, object], key: str, file: Path, default: int) -> int:
+    value = site.get(key, default)
+    if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= 100_000_000:
+        raise ManifestError(f"{file}: {key} must be a whole number, from 1 to 100 000 000")
+    return value
+
+
+def _share(site: Mapping[str, object], key: str, file: Path, default: float) -> float:
+    value = site.get(key, default)
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < 1:
+        raise ManifestError(f"{file}: {key} must be a share, from 0 to below 1")
+    return float(value)
+
+
+def _flag(site: Mapping[str, object], key: str, file: Path) -> bool:
+    value = site.get(key, False)
+    if not isinstance(value, bool):
+        raise ManifestError(f"{file}: {key} must be true or false")
+    return value
 
 
 def sites_in(folder: Path) -> list[Path]:

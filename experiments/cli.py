@@ -44,7 +44,12 @@ app.add_typer(contracts_app, name="contracts")
 
 Out = Annotated[Path | None, typer.Option("--out", help="Folder of the run.", show_default=False)]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace an earlier run there.")]
-Resume = Annotated[bool, typer.Option("--resume", help="Go on with an interrupted run there.")]
+Resume = Annotated[
+    bool,
+    typer.Option(
+        "--resume", help="Go on with an interrupted run there; an unfinished task starts again."
+    ),
+]
 Seed = Annotated[int | None, typer.Option("--seed", min=0, help="Seed of everything drawn.")]
 Engine = Annotated[str | None, typer.Option("--engine", help="in-process (default) or simulation.")]
 Epsilon = Annotated[
@@ -293,12 +298,14 @@ def site_budget(
     from experiments.site_budget import site_budget as budget_of
 
     state = budget_of(folder)
+    if raise_to is None and (approved_by or reason):
+        raise GroundTruthError("--approved-by and --reason go with --raise-to EPSILON")
     if raise_to is not None:
         before = "no limit" if state.budget is None else f"epsilon = {state.budget:g}"
+        change_budget(folder, raise_to, approved_by=approved_by, reason=reason)
         typer.echo(
             f"budget of site {state.site}: from {before} to epsilon = {raise_to:g}", err=True
         )
-        change_budget(folder, raise_to, approved_by=approved_by, reason=reason)
         state = budget_of(folder)
     if as_json:
         typer.echo(json.dumps(asdict(state), indent=2))
@@ -377,7 +384,10 @@ def _run(
     except KeyboardInterrupt:
         # Here, because Typer would end the command without a word.
         typer.echo(
-            f"interrupted; go on with the same command and --out {folder} --resume", err=True
+            f"interrupted; go on with the same command and --out {folder} --resume. Tasks that "
+            "were finished are kept; the one that was going on starts again, and what its sites "
+            "have released stays charged",
+            err=True,
         )
         raise typer.Exit(130) from None
     _print_results(results, folder)
@@ -407,6 +417,16 @@ def _print_results(results: dict[str, Any], folder: Path) -> None:
             figures = (rung["auroc"], rung["auprc"], rung["brier"])
             table.add_row(rung["label"], *(f"{value:.4f}" for value in figures))
         console.print(table)
+        area = task["evaluation"]["overall"]["auroc"]
+        told = "not enough data under the noise"
+        if area is not None:
+            told = f"{area['value']:.4f} ({area['low']:.4f} to {area['high']:.4f})"
+        asked = "privately" if results["privacy"]["epsilon"] is not None else "without noise"
+        console.print(
+            "Measured exactly on held-out rows, as only an experiment can. The sites' own AUROC, "
+            f"asked {asked}: {told}.",
+            highlight=False,
+        )
     privacy = results["privacy"]
     if privacy["epsilon"] is not None:
         console.print(
@@ -415,6 +435,8 @@ def _print_results(results: dict[str, Any], folder: Path) -> None:
             f"delta = {privacy['delta']:g}.",
             highlight=False,
         )
+    for warning in results["warnings"]:
+        console.print(f"Warning: {warning}", highlight=False, markup=False)
     console.print(privacy["noise"], highlight=False)
     console.print(results["advisory"], highlight=False)
     console.print(
@@ -447,8 +469,9 @@ def _print_budget(state: Any) -> None:
     if state.releases:
         console.print(by_run, by_purpose)
     console.print(
-        "These are the figures of this site alone. A patient may stand at several sites: the joint "
-        "figure is in each run's report.",
+        "Epsilons do not add up: squares of mu do, and training and evaluation concern different "
+        "patients. These are the figures of this site alone; a patient may stand at several, and "
+        "the joint figure is in each run's report.",
         *([state.hint] if state.hint else []),
         highlight=False,
         markup=False,

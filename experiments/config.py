@@ -3,7 +3,7 @@
 import tomllib
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 from data_contracts.public.registry import PUBLIC
 from data_contracts.synthetic.settings import PRESETS
@@ -12,6 +12,9 @@ from models.additive_training import AdditiveSettings
 from models.families import FAMILIES
 from models.neural_training import NeuralSettings
 from models.tasks import TASKS
+
+TEST_SHARE: Final = 0.25
+"""Share of patients held out, unless settings say otherwise."""
 
 Engine = Literal["in-process", "simulation"]
 
@@ -78,7 +81,7 @@ class ExperimentConfig:
     tasks: tuple[str, ...]
     name: str = "run"
     seed: int = 7
-    test_share: float = 0.25
+    test_share: float = TEST_SHARE
     engine: Engine = "in-process"
     data: DataSettings = field(default_factory=DataSettings)
     privacy: PrivacySettings = field(default_factory=PrivacySettings)

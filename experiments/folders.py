@@ -9,23 +9,29 @@ runs/<id>/report.html     what people look at
 
 import json
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Literal
+
+from filelock import FileLock, Timeout
 
 from data_contracts.errors import GroundTruthError
 from experiments.config import ExperimentConfig
 
 IfPresent = Literal["refuse", "resume", "overwrite"]
 CONFIG_NAME = "config.json"
+_LOCK_NAME = ".lock"
 
 
 class FolderInUseError(GroundTruthError):
     """The output folder holds something that the run must not touch."""
 
 
-def open_run(folder: Path, config: ExperimentConfig, if_present: IfPresent) -> None:
-    """Make the folder of a run, or go on with one.
+@contextmanager
+def open_run(folder: Path, config: ExperimentConfig, if_present: IfPresent) -> Iterator[None]:
+    """Make the folder of a run, or go on with one, and let nobody else run there meanwhile.
 
     Args:
         folder: The folder.
@@ -34,8 +40,27 @@ def open_run(folder: Path, config: ExperimentConfig, if_present: IfPresent) -> N
 
     Raises:
         FolderInUseError: The folder is not empty (refuse), is no run (overwrite), or holds a run
-            with other settings (resume).
+            with other settings (resume); or a run is going on there.
     """
+    lock = FileLock(folder / _LOCK_NAME, blocking=False)
+    try:
+        try:
+            if (folder / CONFIG_NAME).is_file():
+                lock.acquire()
+            _prepare(folder, config, if_present)
+            lock.acquire()
+        except Timeout:
+            raise FolderInUseError(
+                f"a run is going on in {folder}: wait for it, or name another folder with --out"
+            ) from None
+        yield
+    finally:
+        if lock.is_locked:
+            lock.release(force=True)
+            (folder / _LOCK_NAME).unlink(missing_ok=True)
+
+
+def _prepare(folder: Path, config: ExperimentConfig, if_present: IfPresent) -> None:
     if folder.is_file():
         raise FolderInUseError(f"{folder} is a file; name a folder")
     settings = json.dumps(asdict(config), indent=2, sort_keys=True) + "\n"
@@ -43,7 +68,10 @@ def open_run(folder: Path, config: ExperimentConfig, if_present: IfPresent) -> N
     made = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
     if if_present == "resume" and CONFIG_NAME not in made:
         raise FolderInUseError(f"{folder} holds no run to go on with (no {CONFIG_NAME})")
-    if made - {CONFIG_NAME}:  # settings alone are what a run leaves that could not start
+    if made - {
+        CONFIG_NAME,
+        _LOCK_NAME,
+    }:  # settings alone are what a run leaves that could not start
         if if_present == "refuse":
             raise FolderInUseError(
                 f"{folder} is not empty: go on with --resume, replace it with --overwrite, or "
@@ -55,7 +83,11 @@ def open_run(folder: Path, config: ExperimentConfig, if_present: IfPresent) -> N
                 "folder with --out"
             )
         if if_present == "overwrite":
-            shutil.rmtree(folder)
+            for path in folder.iterdir():
+                if path.is_dir() and not path.is_symlink():
+                    shutil.rmtree(path)
+                elif path.name != _LOCK_NAME:
+                    path.unlink()
         elif file.read_text(encoding="utf-8") != settings:
             raise FolderInUseError(
                 f"{folder} was started with other settings, so it cannot be resumed; compare "

@@ -18,11 +18,15 @@ from data_contracts.network import Network
 from experiments.config import ExperimentConfig
 from experiments.federation_data import Site, check_sites, fingerprint, make_network
 from experiments.folders import IfPresent, open_run
+from experiments.forecast.advice import promise_warnings
+from experiments.forecast.releases import check_feasible
+from experiments.plans import make_plan, noise_in_words
 from experiments.progress import Reporter
 from experiments.report import render
-from experiments.task_run import make_plan, noise_in_words, run_task
+from experiments.task_run import run_task
+from federation.ledger import Ledger, ledger_file
 from federation.plan import RunPlan
-from federation.promise import promise
+from federation.promise import Promise, promise
 
 ADVISORY = (
     "Advisory only: a human decides. Approval labels encode past payer behaviour, not "
@@ -51,17 +55,27 @@ def run_experiment(
         What results.json holds.
 
     Raises:
-        GroundTruthError: Something that the user can put right.
+        GroundTruthError: Something that the user can put right. Where it is in the settings,
+            nothing has been released.
     """
-    start = time.monotonic()
     reporter = reporter or Reporter(quiet=True)
-    open_run(folder, config, if_present)
+    with open_run(folder, config, if_present):
+        return _run(config, folder, tracking, reporter)
+
+
+def _run(
+    config: ExperimentConfig, folder: Path, tracking: Path | None, reporter: Reporter
+) -> dict[str, Any]:
+    start = time.monotonic()
     network = make_network(config, folder / "network", reporter)
     description = Network.load(network)
     if description.origin == "public":
         reporter.say(f"Licence: {description.licence}. Cite: {description.citation}")
     sites = check_sites(network, reporter)
-    plans = [make_plan(config, task, sites) for task in config.tasks]
+    manifests = [site.manifest for site in sites]
+    plans = [make_plan(config, task, manifests) for task in config.tasks]
+    for plan in plans:
+        check_feasible(plan)
     print_of_data = fingerprint(network)
     tasks = {
         plan.task: run_task(
@@ -75,6 +89,7 @@ def run_experiment(
         )
         for plan in plans
     }
+    told, spent = promise(plans), _spent_in_ledgers(network, plans)
     results = {
         "schema_version": 3,
         "run_id": folder.resolve().name,
@@ -88,8 +103,8 @@ def run_experiment(
         "config": asdict(config),
         "data": {**asdict(description), "fingerprint": print_of_data},
         "sites": [_site_row(site) for site in sites],
-        "warnings": _warnings(config, sites, tasks),
-        "privacy": _privacy(config, plans),
+        "warnings": _warnings(config, sites, tasks, told, spent),
+        "privacy": {**_privacy(config, plans, told), "spent_in_ledgers": spent},
         "tasks": tasks,
         "files": {"report": "report.html", "results": "results.json"},
     }
@@ -123,10 +138,20 @@ def _track(results: dict[str, Any], folder: Path, database: Path, reporter: Repo
         reporter.say(f"Not logged to {database}: {reason}. The run itself is complete.")
 
 
-def _privacy(config: ExperimentConfig, plans: Sequence[RunPlan]) -> dict[str, Any]:
+def _spent_in_ledgers(network: Path, plans: Sequence[RunPlan]) -> float | None:
+    """Epsilon of all that stands in the dearest ledger of the sites that train, of any run."""
+    files = {ledger_file(network / "sites" / site) for plan in plans for site in plan.sites}
+    delta = plans[0].privacy.delta
+    return max(
+        (Ledger.existing(file).spent().epsilon(delta) for file in files if file.exists()),
+        default=None,
+    )
+
+
+def _privacy(config: ExperimentConfig, plans: Sequence[RunPlan], told: Promise) -> dict[str, Any]:
     """What all tasks together cost a patient."""
     return {
-        **asdict(promise(plans)),
+        **asdict(told),
         "unit": "patient",
         "neighbouring": "add/remove",
         "max_records_per_patient": config.privacy.max_records_per_patient,
@@ -146,7 +171,11 @@ def _site_row(site: Site) -> dict[str, Any]:
 
 
 def _warnings(
-    config: ExperimentConfig, sites: list[Site], tasks: Mapping[str, Mapping[str, Any]]
+    config: ExperimentConfig,
+    sites: Sequence[Site],
+    tasks: Mapping[str, Mapping[str, Any]],
+    told: Promise,
+    spent: float | None,
 ) -> list[str]:
     warnings = [
         f"Task {name} went on without site {dropout['site']} from {dropout['step']} "
@@ -154,10 +183,19 @@ def _warnings(
         for name, task in tasks.items()
         for dropout in task["dropouts"]
     ]
-    if config.privacy.epsilon is None:
-        warnings.append("Trained without privacy: never do this with private data.")
-    if (config.privacy.epsilon or 0.0) > 10:
-        warnings.append("An epsilon above 10 promises little: see how it was chosen.")
+    warnings += [
+        f"There are not enough data under the noise to say privately how good the model of task "
+        f"{name} is; `groundtruth plan` says what would be enough."
+        for name, task in tasks.items()
+        if task["evaluation"]["overall"]["auroc"] is None
+    ]
+    warnings += promise_warnings(config.privacy)
+    if told.epsilon is not None and (spent or 0.0) > told.epsilon * (1 + 1e-6):
+        warnings.append(
+            f"The sites' ledgers hold epsilon = {spent:.3g} in all, more than this run's promise: "
+            "they count earlier runs over the same network, too, and what a run released before "
+            "it was broken off."
+        )
     rejected = sum(site.rejected_rows for site in sites)
     if rejected:
         warnings.append(f"{rejected} rows broke their contract and were set aside by their sites.")

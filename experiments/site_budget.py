@@ -104,7 +104,7 @@ def site_budget(path: Path) -> SiteBudget:
         delta=ledger.delta,
         budget=ledger.budget(),
         declared=_declared(manifest),
-        spent=ledger.spent().epsilon(ledger.delta),
+        spent=ledger.spent_epsilon(),
         left=left if left < math.inf else None,
         releases=len(charges),
         runs=tuple(_spending(group, ledger.delta) for group in by_run.values()),

@@ -6,11 +6,10 @@ from dataclasses import dataclass
 from data_contracts.errors import GroundTruthError
 from data_contracts.intake import Table, read_table
 from data_contracts.manifest import SiteManifest
+from experiments.config import TEST_SHARE
+from experiments.plans import MIN_PATIENTS, SPLIT_KEY
 from models.tasks import TASKS
 from models.tasks.task import Task, assemble
-
-MIN_PATIENTS = 20
-"""A site with fewer training patients adds more noise than knowledge to a run."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,8 +59,15 @@ def _rows_for(task: Task, manifest: SiteManifest, tables: Mapping[str, Table]) -
         return "no row has a label (do the tables join on their tokens?)", False
     patients = rows.patient_tokens.n_unique()
     text = f"{len(rows):,} rows of {patients:,} patients, {rows.labels.mean():.1%} {task.positive}"
-    if patients < MIN_PATIENTS:
-        return f"{text}; at least {MIN_PATIENTS} patients are needed to train", False
+    if patients > manifest.max_patients:
+        said = f"site.toml says at most {manifest.max_patients:,}: raise max_patients"
+        return f"{text}; {said}", False
+    if task.train_at != manifest.role:
+        return f"{text}; {task.train_at}s train it, a {manifest.role} is measured", True
+    train, _ = rows.split(key=SPLIT_KEY, test_share=TEST_SHARE)
+    if (to_train := train.patient_tokens.n_unique()) < MIN_PATIENTS:
+        least = f"at least {MIN_PATIENTS} are needed"
+        return f"{text}; {to_train} of them to train on, {least}", False
     if rows.labels.min() == rows.labels.max():
         return f"{text}; every row has the same label", False
     return text, True

@@ -1,7 +1,6 @@
 """One task of an experiment: train over the sites, run the baselines, measure them all."""
 
 import json
-import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -14,11 +13,10 @@ from numpy.typing import NDArray
 
 from data_contracts.features import Feature, Grid, NumberGrid, grid_of
 from experiments.baselines import OneLabelError, fit_additive, fit_boosting, fit_logistic
-from experiments.config import ExperimentConfig
 from experiments.evaluation import auroc, metrics, reliability
 from experiments.federation_data import Site
+from experiments.plans import MIN_PATIENTS, noise_in_words
 from experiments.progress import Reporter
-from experiments.site_check import MIN_PATIENTS
 from federation import client_app, server_app
 from federation.enrolment import enrol
 from federation.identity import REGISTRY_FILE
@@ -26,14 +24,11 @@ from federation.in_process import run_in_process
 from federation.plan import RunPlan
 from federation.promise import promise
 from federation.results import read_result
-from federation.settings import ConfigError, PrivacySettings
 from federation.simulation import run_on_simulation
 from federation.strategy import TrainingResult, on_each_round
-from models.accounting import gdp_epsilon, gdp_mu
 from models.additive import AdditiveModel, shape_axis
 from models.evaluation import Evaluation
 from models.patients import PatientRows, group_by_patient
-from models.tasks import TASKS
 from models.tasks.task import TaskDataError, TaskRows, assemble
 from models.training import Model
 
@@ -49,13 +44,7 @@ LABELS = {
     LOGISTIC: "Pooled logistic",
     BOOSTING: "Pooled gradient boosting",
 }
-SPLIT_KEY = "groundtruth split 1"
 TIMEOUT_SECONDS = 900.0
-WITHOUT_SECURE_SUM = (
-    "No secure sum: every site adds the full noise to whatever it releases, so each release is "
-    "private by itself, and the sum is noisier than it has to be (by the square root of the "
-    "number of sites)."
-)
 
 
 class OneClassError(TaskDataError):
@@ -79,59 +68,6 @@ class Held:
     train: TaskRows
     test: TaskRows
     grouped: PatientRows
-
-
-def make_plan(config: ExperimentConfig, task: str, sites: Sequence[Site]) -> RunPlan:
-    """The run plan of a task: every site of the role that trains it takes part.
-
-    The experiment's epsilon is for all its tasks together. They share the budget evenly, so each
-    gets mu / sqrt(number of tasks).
-    """
-    names = {
-        role: tuple(site.manifest.name for site in sites if site.manifest.role == role)
-        for role in ("payer", "provider")
-    }
-    members = {
-        role: tuple(
-            site.manifest.group or site.manifest.name
-            for site in sites
-            if site.manifest.role == role
-        )
-        for role in names
-    }
-    trained_by = TASKS[task].train_at
-    if not names[trained_by]:
-        raise TaskDataError(f"task {task} is trained by {trained_by}s, and the network has none")
-    return RunPlan(
-        task=task,
-        payers=members["payer"],
-        providers=members["provider"],
-        sites=names[trained_by],
-        privacy=share_of(config.privacy, len(config.tasks)),
-        family=config.family,
-        additive=config.additive,
-        neural=config.neural,
-        split_key=SPLIT_KEY,
-        test_share=config.test_share,
-        noise_seed=config.seed,
-    )
-
-
-def share_of(privacy: PrivacySettings, parts: int) -> PrivacySettings:
-    """One of several equal parts of a privacy budget, which together compose to all of it.
-
-    Raises:
-        ConfigError: The budget is so small that a part of it is none.
-    """
-    if privacy.epsilon is None or parts == 1:
-        return privacy
-    mu = gdp_mu(privacy.epsilon, privacy.delta) / math.sqrt(parts)
-    if (epsilon := gdp_epsilon(mu, privacy.delta)) == 0:
-        raise ConfigError(
-            f"privacy.epsilon = {privacy.epsilon:g} is too small for {parts} tasks: delta = "
-            f"{privacy.delta:g} covers each part of it"
-        )
-    return replace(privacy, epsilon=epsilon)
 
 
 def run_task(
@@ -182,6 +118,7 @@ def run_task(
         "note": plan.the_task.note,
         "positive": plan.the_task.positive,
         "family": plan.family,
+        "run": trained.run,
         "fingerprint": fingerprint,
         "index_time": str(plan.the_task.index_time),
         "train_sites": list(plan.sites),
@@ -303,10 +240,11 @@ def _compare(
             for site in trainers
         ]
     )
+    other = "" if plan.family == "additive" else ", additive"
     ladder = [
         {
             "model": model,
-            "label": LABELS[model],
+            "label": LABELS[model] + (other if model == LOCAL else ""),
             "private": model == FEDERATED,
             **metrics(labels, probabilities[model]),
         }
@@ -356,25 +294,6 @@ def _site_figures(site: Held, models: Mapping[str, Model | None]) -> dict[str, A
             for name, model in models.items()
         },
     }
-
-
-def noise_in_words(plan: RunPlan) -> str:
-    """How the noise comes about."""
-    if plan.mu is None:
-        return "No noise at all: not for private data."
-    words = WITHOUT_SECURE_SUM
-    if plan.secure_sum:
-        words = (
-            f"Secure sums: the coordinator sees only sums over {plan.minimum_sites} to "
-            f"{len(plan.sites)} sites, and the noise of any {plan.noise_shares} of them suffices."
-        )
-    if plan.noise_seed is None:
-        return words
-    return (
-        f"{words} Here the noise is drawn from seed {plan.noise_seed} so that the run can be "
-        "repeated: whoever knows the seed can remove it, which is why only synthetic and public "
-        "data may be used so."
-    )
 
 
 def _privacy(plan: RunPlan, trained: TrainingResult) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """The privacy ledger of a site: what has been released about its patients, and what may yet be.
 
-The ledger is the site's own and the authority. It spans training, statistics, evaluation and
-audits, runs, processes and restarts. **Charge before compute**: `Ledger.charge` returns only when
+The ledger is the site's own and the authority. It spans purposes (training and evaluation today),
+runs, processes and restarts. **Charge before compute**: `Ledger.charge` returns only when
 the charge is on the disk; then the release may be computed. A crash wastes budget and never
 overspends. Any doubt refuses: a ledger that is damaged, older than it should be, or cannot be
 written pays for nothing.
@@ -12,7 +12,9 @@ data (everything is recorded, nothing limited). The first opening sets it. After
 - a lower one in site.toml takes effect when the ledger is next opened, as an entry of its own;
 - a higher one in site.toml changes nothing: it takes `set_budget` (`groundtruth site budget
   --raise-to`), an entry that says who approved it and why;
-- delta never changes.
+- delta never changes, nor whether runs may sample patients (`sampling`). A ledger in which they may
+  counts all releases at one Renyi order, fixed when it is opened; any other counts by Gaussian DP,
+  exactly, and refuses sampled releases.
 
 **What the chain and the head file show** (see `federation.ledger_chain`): a changed, removed,
 inserted or reordered entry; any other damage to what the file says; a cut file; an older copy of
@@ -67,7 +69,8 @@ from federation.ledger_charges import (
     patients_of,
     worst_cost,
 )
-from models.accounting import PrivacyCost, gdp_epsilon, gdp_mu
+from federation.run_state import STATE_FOLDER
+from models.accounting import PrivacyCost, best_order, gdp_epsilon, gdp_mu
 
 __all__ = [
     "EVERYBODY",
@@ -117,7 +120,7 @@ def _now() -> datetime:
 
 def ledger_file(site_folder: Path) -> Path:
     """Where the ledger of a site lies, given the folder of its site.toml."""
-    return site_folder / "state" / "ledger.db"
+    return site_folder / STATE_FOLDER / "ledger.db"
 
 
 class Ledger:
@@ -129,10 +132,12 @@ class Ledger:
     Attributes:
         site: The site whose ledger it is.
         delta: Delta at which epsilon is counted.
+        order: Renyi order at which it is counted; None counts by Gaussian DP.
     """
 
     site: str
     delta: float
+    order: float | None
 
     def __init__(self, file: Path, clock: Callable[[], datetime]) -> None:
         self._file = file
@@ -152,6 +157,7 @@ class Ledger:
         site: str,
         epsilon: float | None,
         delta: float,
+        sampling: bool = False,
         clock: Callable[[], datetime] = _now,
     ) -> "Ledger":
         """The ledger in a file, made on first use. All of it is verified.
@@ -162,10 +168,11 @@ class Ledger:
             site: Name of the site.
             epsilon: The budget in site.toml; None limits nothing. See the rules above.
             delta: Delta at which it is counted.
+            sampling: Whether releases may sample patients, see above.
             clock: Tells the time.
 
         Raises:
-            LedgerMismatchError: The ledger is another site's, or counts at another delta.
+            LedgerMismatchError: The ledger is another site's, or counts otherwise.
             LedgerUnavailableError, LedgerDamagedError: See there.
         """
         if not (epsilon is None or 0 < epsilon < math.inf) or not 0 < delta < 1:
@@ -173,13 +180,19 @@ class Ledger:
         ledger = cls(file, clock)
         with ledger._locked(create=True) as chain:
             if ledger._head == ORIGIN:
+                order = best_order(epsilon, delta) if sampling and epsilon is not None else None
                 opened = {"site": site, "format": _FORMAT, "epsilon": epsilon, "delta": delta}
-                ledger._append(chain, "opened", opened)
+                ledger._append(chain, "opened", {**opened, "order": order})
             elif (site, delta) != (ledger.site, ledger.delta):
                 raise LedgerMismatchError(
                     f"ledger {file} is that of site {ledger.site} at delta = {ledger.delta:g}, not "
                     f"of {site} at {delta:g}. Put back the name in site.toml, or this site's own "
                     "ledger; a ledger's site and delta never change"
+                )
+            elif epsilon is not None and sampling != (ledger.order is not None):
+                raise LedgerMismatchError(
+                    f"ledger {file} was opened with sampling = {str(not sampling).lower()}, and a "
+                    "ledger never changes its way of counting. Put sampling back in site.toml"
                 )
             elif epsilon is not None and epsilon < (ledger._budget or math.inf):
                 change = {"epsilon": epsilon, "approved_by": "site.toml", "reason": "lowered there"}
@@ -219,6 +232,11 @@ class Ledger:
             when each release depends on those before.
         """
         with self._locked() as chain:
+            if charge.sample_rate < 1 and self._budget is not None and self.order is None:
+                raise LedgerMismatchError(
+                    f"the ledger of site {self.site} counts releases of all patients only, and "
+                    f"this one samples {charge.sample_rate:g} of them"
+                )
             name = f"{charge.step} {charge.round}, attempt {charge.attempt}, of run {charge.run}"
             if charge.key in self._releases:
                 raise AlreadyChargedError(
@@ -230,8 +248,8 @@ class Ledger:
                 spent = self._worst()
                 raise BudgetExceededError(
                     f"site {self.site}: {name} would bring what is spent to epsilon = "
-                    f"{after.epsilon(self.delta):.4g} at delta = {self.delta:g}. The budget is "
-                    f"{self._budget:g}, of which {spent.epsilon(self.delta):.4g} is spent; one "
+                    f"{self._epsilon(after):.4g} at delta = {self.delta:g}. The budget is "
+                    f"{self._budget:g}, of which {self._epsilon(spent):.4g} is spent; one "
                     f"more run may cost {self._left():.4g} at most. Whoever answers for the site's "
                     f"patients can raise it: groundtruth site budget {self._file.parent.parent} "
                     "--raise-to EPSILON --approved-by NAME --reason TEXT"
@@ -280,6 +298,10 @@ class Ledger:
         """What all releases together cost the patient who pays most."""
         with self._locked():
             return self._worst()
+
+    def spent_epsilon(self) -> float:
+        """The same as epsilon at the ledger's delta, in the ledger's way of counting."""
+        return self._epsilon(self.spent())
 
     def left(self) -> float:
         """Largest epsilon of one more run of full-batch releases about everybody.
@@ -340,6 +362,7 @@ class Ledger:
                     budget = body["epsilon"]
                 elif kind == "opened" and head == ORIGIN and body["format"] == _FORMAT:
                     self.site, self.delta, budget = body["site"], body["delta"], body["epsilon"]
+                    self.order = body["order"]
                 else:
                     raise ValueError(kind)
                 head = entry.head
@@ -361,10 +384,16 @@ class Ledger:
         )
 
     def _worst(self, more: Mapping[Patients, PrivacyCost] = MappingProxyType({})) -> PrivacyCost:
-        return worst_cost(add_up(self._costs, more), self.delta)
+        return worst_cost(add_up(self._costs, more), self.delta, self.order)
+
+    def _epsilon(self, cost: PrivacyCost) -> float:
+        return cost.epsilon(self.delta, self.order)
 
     def _pays(self, cost: PrivacyCost) -> bool:
-        return self._budget is None or cost.within(self._budget, self.delta)
+        if self._budget is None:
+            return True
+        sampled_unawares = bool(cost.renyi) and self.order is None
+        return not sampled_unawares and cost.within(self._budget, self.delta, self.order)
 
     def _left(self) -> float:
         if self._budget is None:

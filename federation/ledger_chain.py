@@ -328,9 +328,14 @@ def _sync_folder(folder: Path) -> None:
 
 
 def _missing(file: Path) -> LedgerUnavailableError:
+    if file.with_suffix(".head").exists():
+        return LedgerUnavailableError(
+            f"there is no ledger {file}, and there was one: its head file is still there. Put the "
+            "file back, or restore both from the newest backup; nothing is released without it"
+        )
     return LedgerUnavailableError(
-        f"there is no ledger {file}: either nothing has been released from this site yet, or the "
-        "file has been moved and must be put back"
+        f"there is no ledger {file}: nothing has been released from this site yet, or this is not "
+        "its folder"
     )
 
 

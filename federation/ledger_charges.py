@@ -20,6 +20,7 @@ from typing import Any, Final, Literal, get_args
 
 from models.accounting import PrivacyCost
 
+_LARGEST_TEXT: Final = 200
 Side = Literal["train", "held_out"]
 Purpose = Literal["training", "evaluation", "statistics", "audit"]
 
@@ -39,7 +40,8 @@ class Population:
     side: Side
 
     def __post_init__(self) -> None:
-        if not 0 < self.test_share < 1 or self.side not in get_args(Side):
+        named = len(self.split_key) <= _LARGEST_TEXT and self.split_key.isprintable()
+        if not (named and 0 < self.test_share < 1 and self.side in get_args(Side)):
             raise ValueError(f"no side of a split: {self}")
 
 
@@ -48,7 +50,7 @@ EVERYBODY: Final = "everybody"
 Patients = Population | Literal["everybody"]
 
 _HEX: Final = re.compile("[0-9a-f]{8,64}")
-_LARGEST_TEXT: Final = 200
+_SMALLEST_MU: Final = 1e-100
 _LARGEST_MU: Final = 1e4  # far above what protects anybody; squares and exponents stay finite
 _ROUNDING: Final = 1 + 1e-9
 _MOST_WAYS: Final = 64
@@ -115,8 +117,10 @@ class Charge:
             raise ValueError("round, attempt and n_values start at 1")
         if not (0 < self.sensitivity < math.inf and 0 < self.noise_std < math.inf):
             raise ValueError("sensitivity and noise_std must be positive and finite")
-        if not (0 < self.mu <= _LARGEST_MU and 0 < self.sample_rate <= 1):
-            raise ValueError(f"mu must lie in (0, {_LARGEST_MU:g}], sample_rate in (0, 1]")
+        if not (_SMALLEST_MU <= self.mu <= _LARGEST_MU and 0 < self.sample_rate <= 1):
+            raise ValueError(
+                f"mu must lie in {_SMALLEST_MU:g} to {_LARGEST_MU:g}, sample_rate in (0, 1]"
+            )
         if self.mu * _ROUNDING < self.sensitivity / self.noise_std:
             raise ValueError("mu claims more privacy than sensitivity over noise_std gives")
 
@@ -177,10 +181,10 @@ def costs_of(
     return costs
 
 
-def cost_of(charges: Iterable[Charge], delta: float) -> PrivacyCost:
-    """What the releases cost together, for the patient who pays most at this delta."""
+def cost_of(charges: Iterable[Charge], delta: float, order: float | None = None) -> PrivacyCost:
+    """What the releases cost together, for the patient who pays most; see `worst_cost`."""
     counts = Counter((item.population, item.mu, item.sample_rate) for item in charges)
-    return worst_cost(costs_of(counts), delta)
+    return worst_cost(costs_of(counts), delta, order)
 
 
 def add_up(
@@ -193,7 +197,9 @@ def add_up(
     }
 
 
-def worst_cost(costs: Mapping[Patients, PrivacyCost], delta: float) -> PrivacyCost:
+def worst_cost(
+    costs: Mapping[Patients, PrivacyCost], delta: float, order: float | None = None
+) -> PrivacyCost:
     """What the releases cost the patient who pays most: the rule at the head of this file.
 
     Where one side of a split has sampled releases, which of the two costs more can depend on all
@@ -202,7 +208,8 @@ def worst_cost(costs: Mapping[Patients, PrivacyCost], delta: float) -> PrivacyCo
 
     Args:
         costs: What has been spent on each population.
-        delta: Delta at which costs are compared.
+        delta: Delta at which costs are compared,
+        order: and order, see `PrivacyCost.epsilon`.
     """
     splits: dict[tuple[str, float], list[PrivacyCost]] = {}
     for patients, cost in costs.items():
@@ -215,4 +222,4 @@ def worst_cost(costs: Mapping[Patients, PrivacyCost], delta: float) -> PrivacyCo
             ways = [way + (first | last) for way in ways]
         else:
             ways = [way + side for way in ways for side in sides]
-    return max(ways, key=lambda way: way.epsilon(delta)) if len(ways) > 1 else ways[0]
+    return max(ways, key=lambda way: way.epsilon(delta, order)) if len(ways) > 1 else ways[0]

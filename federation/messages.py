@@ -19,13 +19,13 @@ from data_contracts.errors import GroundTruthError
 from federation.roster import KeyOffer
 from federation.secure_sum import Attempt, Upload
 from models.neural_queries import NeuralEvaluationQuery, NeuralScoreQuery, PatientGradientQuery
-from models.queries import GradientQuery, GramQuery, HistogramQuery, Query, ScoreQuery
+from models.queries import AdditiveScoreQuery, GradientQuery, GramQuery, HistogramQuery, Query
 from models.score_histogram import AdditiveEvaluationQuery
 
 QUERIES: Final = {
     cls.__name__: cls
     for cls in (
-        *(HistogramQuery, GramQuery, GradientQuery, ScoreQuery, AdditiveEvaluationQuery),
+        *(HistogramQuery, GramQuery, GradientQuery, AdditiveScoreQuery, AdditiveEvaluationQuery),
         *(PatientGradientQuery, NeuralScoreQuery, NeuralEvaluationQuery),
     )
 }
@@ -273,6 +273,9 @@ def _array(array: Array, name: str, types: tuple[type, ...]) -> NDArray[Any]:
         raise MessageError(f"array {name!r} cannot be read: {type(error).__name__}") from None
     if not isinstance(values, np.ndarray):
         raise MessageError(f"array {name!r} is no single array")
+    if values.ndim not in (1, 2) or (values.ndim == 2 and not values.size):
+        # An array of no values may claim any number of rows.
+        raise MessageError(f"array {name!r} has shape {values.shape}")
     if values.dtype not in types:
         expected = " or ".join(each.__name__ for each in types)
         raise MessageError(f"array {name!r} has type {values.dtype}, not {expected}")

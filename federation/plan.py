@@ -8,8 +8,10 @@ import hashlib
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from functools import lru_cache
+
+import numpy as np
 
 from data_contracts.features import Feature, grid_of
 from federation.ledger import Patients, Population, Side
@@ -22,7 +24,7 @@ from models.neural_training import NeuralSettings
 from models.queries import Query
 from models.tasks import TASKS
 from models.tasks.task import Task
-from models.training import Training
+from models.training import Training, largest_queries
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +67,8 @@ class RunPlan:
             )
         if not self.sites or len(set(self.sites)) != len(self.sites):
             raise ConfigError(f"a run needs sites, each named once, not {list(self.sites)}")
+        if not (0 < len(self.split_key) <= 200 and self.split_key.isprintable()):
+            raise ConfigError("split_key must be 1 to 200 printable characters")
         if not 0 < self.test_share < 1:
             raise ConfigError(f"test_share must lie between 0 and 1, not {self.test_share}")
 
@@ -79,9 +83,8 @@ class RunPlan:
         Raises:
             ConfigError: The roster is no list of at most 254 different names.
         """
-        roster = {"payers": self.payers, "providers": self.providers, "sites": self.sites}
         try:
-            return self.the_task.resolve(roster)
+            return _features(self.task, self.payers, self.providers, self.sites)
         except ValueError as error:
             raise ConfigError(f"the network's roster cannot be used: {error}") from None
 
@@ -144,7 +147,7 @@ class RunPlan:
     def retries(self) -> int:
         """Rounds that may be repeated after sites have vanished.
 
-        None without a secure sum: there every site's answer stands alone.
+        0 without a secure sum: there every site's answer stands alone.
         """
         return self.privacy.retries if self.secure_sum and self.dropouts else 0
 
@@ -174,7 +177,7 @@ class RunPlan:
     def mu_of(self, step: str) -> float | None:
         """Mu of one release of a step, or of one retry, for a patient who takes part in it.
 
-        None without privacy.
+        None without privacy; 0 for a retry where the plan has none.
 
         Raises:
             ConfigError: The budget is too small for a step that samples patients.
@@ -253,6 +256,22 @@ class RunPlan:
         """Sites of this run at which a patient may stand: no more than train."""
         return min(self.privacy.multiplicity, len(self.sites))
 
+    def check_size(self, query: Query) -> None:
+        """Make sure that a query is one that this plan's training may ask, and no larger.
+
+        Raises:
+            ValueError: It is of another kind, or one of its arrays or its answer is larger.
+        """
+        largest = _largest(self.to_json()).get(query.step)
+        if type(query) is not type(largest):
+            raise ValueError(f"step {query.step} asks no {type(query).__name__}")
+        sizes, most = _sizes(query), _sizes(largest)
+        if too_large := [name for name, size in sizes.items() if size > most[name]]:
+            raise ValueError(
+                f"{too_large[0]} holds {sizes[too_large[0]]:,} values, and in this plan "
+                f"{most[too_large[0]]:,} at most"
+            )
+
     def release(self, query: Query, *, retry: bool) -> GaussianSum:
         """The mechanism that releases a query's answer.
 
@@ -291,9 +310,38 @@ class RunPlan:
         """
         try:
             raw = json.loads(text)
-        except json.JSONDecodeError as error:
-            raise ConfigError(f"the run plan is not JSON: {error}") from None
-        return parse(cls, raw, "plan")
+            return parse(cls, raw, "plan")
+        except (ValueError, OverflowError, RecursionError) as error:  # also of huge numbers
+            raise ConfigError(f"the run plan cannot be read: {error}") from None
+
+
+@lru_cache(maxsize=16)
+def _largest(plan: str) -> Mapping[str, Query]:
+    """The largest query of each step of a plan."""
+    ours = RunPlan.from_json(plan)
+    found: dict[str, Query] = {}
+    records = ours.privacy.max_records_per_patient
+    private = ours.mu is not None
+    for query in largest_queries(ours.training(), max_records=records, private=private):
+        found.setdefault(query.step, query)
+    return found
+
+
+def _sizes(query: Query) -> dict[str, int]:
+    """Number of values in each array of a query, and in its answer."""
+    arrays = (getattr(query, item.name) for item in fields(query))  # type: ignore[arg-type]
+    names = [item.name for item in fields(query)]  # type: ignore[arg-type] # every query is one
+    sizes = {
+        name: value.size
+        for name, value in zip(names, arrays, strict=True)
+        if isinstance(value, np.ndarray)
+    }
+    return {**sizes, "its answer": query.n_values}
+
+
+@lru_cache(maxsize=64)  # the same for every message of a run
+def _features(task: str, *roster: tuple[str, ...]) -> tuple[Feature, ...]:
+    return TASKS[task].resolve(dict(zip(("payers", "providers", "sites"), roster, strict=True)))
 
 
 @lru_cache(maxsize=256)

@@ -2,9 +2,9 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import reduce
 
-from federation.ledger import Patients, worst_cost
-from federation.ledger_charges import add_up
+from federation.ledger_charges import Patients, add_up, worst_cost
 from federation.plan import RunPlan
 from models.accounting import PrivacyCost
 
@@ -29,15 +29,21 @@ class Promise:
 
 
 def promise(plans: Sequence[RunPlan]) -> Promise:
-    """What plans promise together; they share one delta."""
-    delta = plans[0].privacy.delta
-    private = [plan for plan in plans if plan.mu is not None]
+    """What plans promise together: nothing, where one of them has no privacy.
+
+    Raises:
+        ValueError: There is no plan, or they state their promises at different deltas.
+    """
+    deltas = {plan.privacy.delta for plan in plans}
+    if len(deltas) != 1:
+        raise ValueError(f"plans promise together at one delta, not at {sorted(deltas)}")
+    delta = deltas.pop()
 
     def epsilon(costs: Callable[[RunPlan], Mapping[Patients, PrivacyCost]]) -> float | None:
-        together: dict[Patients, PrivacyCost] = {}
-        for plan in private:
-            together = add_up(together, costs(plan))
-        return worst_cost(together, delta).epsilon(delta) if private else None
+        if any(plan.mu is None for plan in plans):
+            return None
+        together = reduce(add_up, map(costs, plans))
+        return worst_cost(together, delta).epsilon(delta)
 
     return Promise(
         delta=delta,

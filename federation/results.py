@@ -26,6 +26,7 @@ def write_result(file: Path, result: TrainingResult) -> None:
         file,
         {
             "ok": True,
+            "run": result.run,
             "model": json.loads(result.model.to_json()),
             "evaluation": asdict(result.evaluation),
             "rounds": [asdict(record) for record in result.rounds],
@@ -61,6 +62,7 @@ def read_result(file: Path) -> TrainingResult:
         kind = SiteFailureError if raw["users_to_mend"] else RunFailedError
         raise kind(raw["error"])
     return TrainingResult(
+        raw["run"],
         read_model(json.dumps(raw["model"])),
         parse(Evaluation, raw["evaluation"], "the evaluation"),
         tuple(RoundRecord(**record) for record in raw["rounds"]),

@@ -64,17 +64,24 @@ class RunState:
             _write_once(file, RunKeys.generate().private_bytes())
         return RunKeys.from_private_bytes(file.read_bytes())
 
-    def pin(self, roster: bytes) -> None:
-        """Accept the roster that the run shows first, and no other.
+    def check_greeted(self) -> None:
+        """Make sure that the run has begun here.
 
         Raises:
-            RunStateError: The run has shown another roster, or the site has no keys for it.
+            RunStateError: The site has no keys for it.
         """
         if not (self._folder / "keys").exists():
             raise RunStateError(
                 "this site has no keys for the run: the coordinator must greet it first, "
                 "or the run is older than two weeks; start a new run"
             )
+
+    def pin(self, roster: bytes) -> None:
+        """Accept the roster that the run shows first, and no other.
+
+        Raises:
+            RunStateError: The run has shown another roster.
+        """
         file = self._folder / "roster"
         _write_once(file, roster)
         if file.read_bytes() != roster:

@@ -31,8 +31,8 @@ class PrivacySettings:
         delta: Probability with which the promise may fail.
         multiplicity: Sites at which a patient may stand, for the joint figure.
         max_records_per_patient: Records of a patient that are used at most.
-        max_patients_per_site: More patients than any site has. Sums are bounded by it, so that
-            none can overflow; patients beyond it would be cut off, not exposed.
+        max_patients_per_site: More patients than any site has. Noise and the room for sums are made
+            for so many: a site that declares more in its site.toml, or has more, takes no part.
         secure_sum: Whether the coordinator sees only the sum over sites. Without, every site adds
             the full noise by itself.
         dropouts: Share of the sites that may vanish during a run.
@@ -63,13 +63,13 @@ class PrivacySettings:
     )
 
     def __post_init__(self) -> None:
-        if self.epsilon is not None and not 0 < self.epsilon < math.inf:
+        if self.epsilon is not None and not 1e-12 <= self.epsilon <= 1e4:
             raise ConfigError(
-                f"privacy.epsilon must be a positive number, not {self.epsilon}; "
+                f"privacy.epsilon must be a positive number (1e-12 to 1e4), not {self.epsilon}; "
                 'to train without privacy say epsilon = "none"'
             )
-        if not 0 < self.delta <= 1e-3:
-            raise ConfigError(f"privacy.delta must lie between 0 and 0.001, not {self.delta}")
+        if not 1e-30 <= self.delta <= 1e-3:
+            raise ConfigError(f"privacy.delta must lie in 1e-30 to 0.001, not {self.delta}")
         if self.multiplicity < 1 or not 1 <= self.max_records_per_patient <= 1000:
             raise ConfigError(
                 "privacy.multiplicity starts at 1, max_records_per_patient lies in 1 to 1000"
@@ -96,8 +96,9 @@ class PrivacySettings:
             raise ConfigError(
                 f"privacy.shares must name {', '.join(sorted(known))}, not {sorted(self.shares)}"
             )
-        if min(self.shares.values()) <= 0 or not math.isclose(sum(self.shares.values()), 1.0):
-            raise ConfigError("privacy.shares must be positive and add up to 1")
+        least, together = min(self.shares.values()), sum(self.shares.values())
+        if not (least >= 1e-6 and math.isclose(together, 1.0)):
+            raise ConfigError("privacy.shares must be at least 1e-6 each and add up to 1")
 
 
 def parse(cls: type[T], raw: Mapping[str, Any], where: str) -> T:

@@ -1,9 +1,8 @@
-"""What a site computes and releases. Nothing else in the product sees a site's rows."""
+"""What a site computes and releases. In a run, nothing else sees a site's rows."""
 
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -40,6 +39,10 @@ class SitePolicyError(GroundTruthError):
     """The site refuses what a run asks of it."""
 
 
+class TooManyPatientsError(GroundTruthError):
+    """The site has more patients than a plan is made for; its declaration is wrong."""
+
+
 class SiteError(GroundTruthError):
     """A site could not answer, for a reason that it keeps to itself."""
 
@@ -54,6 +57,7 @@ def site_rows(manifest_file: Path, plan: RunPlan, side: Side) -> PatientRows:
 
     Raises:
         GroundTruthError: The tables cannot be read or break their contract.
+        TooManyPatientsError: The plan is made for fewer patients.
     """
     manifest = SiteManifest.load(manifest_file)
     files = [manifest_file]
@@ -62,22 +66,31 @@ def site_rows(manifest_file: Path, plan: RunPlan, side: Side) -> PatientRows:
     states = tuple(
         (file.stat().st_mtime_ns, file.stat().st_size) for file in files if file.exists()
     )
-    train, held_out = _site_rows(manifest_file, plan.to_json(), states)
-    return train if side == "train" else held_out
-
-
-@lru_cache(maxsize=256)
-def _site_rows(
-    manifest_file: Path, plan_json: str, _states: tuple[tuple[int, int], ...]
-) -> tuple[PatientRows, PatientRows]:
-    plan = RunPlan.from_json(plan_json)
-    manifest = SiteManifest.load(manifest_file)
-    tables = read_tables(manifest, only=plan.the_task.tables)
-    valid = {name: table.rows for name, table in tables.items()}
-    rows = assemble(plan.the_task, valid, plan.features(), site=manifest.name)
-    train, held_out = rows.split(key=plan.split_key, test_share=plan.test_share)
     most = plan.privacy.max_records_per_patient
-    return train.by_patient(max_records=most), held_out.by_patient(max_records=most)
+    state = (plan.task, plan.features(), plan.split_key, plan.test_share, most, states)
+    if manifest_file not in _held or _held[manifest_file][0] != state:
+        tables = read_tables(manifest, only=plan.the_task.tables)
+        valid = {name: table.rows for name, table in tables.items()}
+        rows = assemble(plan.the_task, valid, plan.features(), site=manifest.name)
+        train, held_out = rows.split(key=plan.split_key, test_share=plan.test_share)
+        _held[manifest_file] = (
+            state,
+            train.by_patient(max_records=most),
+            held_out.by_patient(max_records=most),
+        )
+    _, *sides = _held[manifest_file]
+    found = sides[side == "held_out"]
+    if found.n_patients > plan.privacy.max_patients_per_site:
+        raise TooManyPatientsError(
+            f"site {manifest.name} has more patients than the plan is made for, "
+            f"{plan.privacy.max_patients_per_site:,}: declare max_patients in its site.toml, so "
+            "that such plans are refused at once"
+        )
+    return found
+
+
+# The rows of each site's latest plan: a process may hold several sites, and none for long.
+_held: dict[Path, tuple[tuple[object, ...], PatientRows, PatientRows]] = {}
 
 
 def greet(manifest_file: Path, plan: RunPlan, run: str) -> KeyOffer | None:
@@ -149,13 +162,14 @@ def answer(manifest_file: Path, plan: RunPlan, request: Request) -> Answer | Upl
         raise MessageError(f"the plan has no round {request.round} of step {query.step!r}")
     if request.retry > plan.retries:
         raise MessageError(f"the plan has {plan.retries} retries, not {request.retry}")
-    _rehearse(query, plan)
     population = plan.population_of(query.step)
     if plan.mu is None:
+        _rehearse(query, plan)
         return Answer(manifest.name, query.answer(site_rows(manifest_file, plan, population.side)))
 
     folder = state_folder(manifest_file)
     state = RunState(folder, request.run)
+    state.check_greeted()
     identity = Identity.load_or_create(folder / IDENTITY_FILE)
     attempt = request.attempt(plan.digest, manifest.name)
     if plan.secure_sum:
@@ -171,6 +185,7 @@ def answer(manifest_file: Path, plan: RunPlan, request: Request) -> Answer | Upl
         state.pin(roster.digest)
     if (sent := state.sent(attempt.digest)) is not None:
         return Upload.signed(manifest.name, attempt, sent, identity)
+    _rehearse(query, plan)
     mechanism = plan.release(query, retry=request.retry > 0)
     rows = site_rows(manifest_file, plan, population.side)
     retry = request.retry > 0
@@ -209,6 +224,7 @@ def open_ledger(manifest_file: Path, manifest: SiteManifest) -> Ledger:
         site=manifest.name,
         epsilon=manifest.budget_epsilon if manifest.origin == "private" else None,
         delta=POLICY_DELTA,
+        sampling=manifest.sampling,
     )
 
 
@@ -246,15 +262,52 @@ def _rehearse(query: Query, plan: RunPlan) -> None:
     """
     sizes = np.array([grid_of(feature).n_codes for feature in plan.features()])
     codes = np.minimum(np.arange(sizes.max())[:, None], sizes - 1).astype(np.uint8)
-    n = codes.shape[0]
-    most = plan.privacy.max_records_per_patient
-    rows = PatientRows(codes, np.zeros(n), np.arange(n), np.ones(n), max_records=most)
+    n, most = codes.shape[0], plan.privacy.max_records_per_patient
+    # The first patient has as many records as may be, the others one.
+    starts = np.array([0, *range(min(most, n), n)])
+    counts = np.diff(starts, append=n)
+    weights = np.repeat(1.0 / counts, counts)
+    rows = PatientRows(codes, np.zeros(n), starts, weights, max_records=most)
+    try:
+        plan.check_size(query)
+    except ValueError as error:
+        raise MessageError(f"{type(query).__name__} does not fit the plan: {error}") from None
     try:
         result = query.answer(rows) if query.n_values <= MAX_VALUES else np.empty(0)
     except Exception:  # whatever it is, the query is to blame
         result = np.empty(0)
     if result.size != query.n_values or not np.isfinite(result).all():
         raise MessageError(f"{type(query).__name__} does not fit the features of the plan")
+
+
+def _check_declared(manifest: SiteManifest, plan: RunPlan) -> None:
+    """Refuse a plan that is made for another site than this one says it is.
+
+    Raises:
+        SitePolicyError: See there.
+    """
+    if plan.privacy.max_patients_per_site < manifest.max_patients:
+        raise SitePolicyError(
+            f"site {manifest.name} declares up to {manifest.max_patients:,} patients, and the plan "
+            f"is made for {plan.privacy.max_patients_per_site:,}: set privacy.max_patients_per_site"
+        )
+    if plan.privacy.colluders < manifest.min_colluders:
+        raise SitePolicyError(
+            f"site {manifest.name} refuses privacy.colluders = {plan.privacy.colluders:g}: its "
+            f"site.toml asks for {manifest.min_colluders:g} at least"
+        )
+    if not manifest.sampling and any(plan.sample_rate_of(step) < 1 for step in plan.steps):
+        raise SitePolicyError(
+            f"site {manifest.name} counts only releases of all its patients: set "
+            "neural.sample_rate = 1 (a site allows sampling with sampling = true in site.toml, "
+            "from its first release on)"
+        )
+
+
+def _allowed(manifest: SiteManifest, plan: RunPlan) -> bool:
+    """Whether the plan stays within what the site allows for one run."""
+    cost = worst_cost(plan.costs(), POLICY_DELTA)
+    return cost.within(manifest.max_epsilon, POLICY_DELTA)
 
 
 def check_policy(manifest: SiteManifest, plan: RunPlan) -> NoiseSource:
@@ -274,13 +327,14 @@ def check_policy(manifest: SiteManifest, plan: RunPlan) -> NoiseSource:
             f"site {manifest.name} refuses to train without privacy: its data are private. "
             "Set privacy.epsilon in the run's settings"
         )
-    cost = worst_cost(plan.costs(), POLICY_DELTA)
-    if manifest.origin == "private" and not cost.within(manifest.max_epsilon, POLICY_DELTA):
+    if manifest.origin == "private" and not _allowed(manifest, plan):
         raise SitePolicyError(
             f"site {manifest.name} refuses epsilon = {plan.privacy.epsilon:g} at delta = "
             f"{plan.privacy.delta:g}: its site.toml allows max_epsilon = {manifest.max_epsilon:g} "
             f"at delta = {POLICY_DELTA:g} for one run"
         )
+    if manifest.origin == "private":
+        _check_declared(manifest, plan)
     if manifest.origin == "private" and plan.noise_seed is not None:
         raise SitePolicyError(
             f"site {manifest.name} refuses reproducible noise: its data are private, and whoever "

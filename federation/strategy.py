@@ -23,7 +23,7 @@ from models.queries import Query
 from models.training import Model, NoisySum, drive
 
 logger = logging.getLogger("groundtruth.rounds")
-"""One line after every round."""
+"""A line after every round, and a warning for every site that a run goes on without."""
 
 
 class SiteFailureError(GroundTruthError):
@@ -79,12 +79,14 @@ class TrainingResult:
     """A trained model and how it came about.
 
     Attributes:
+        run: The run's identifier, under which the sites' ledgers have its charges.
         model: The model.
         evaluation: How good it is on held-out patients, from noisy counts.
         rounds: Every round.
         dropouts: Sites that left on the way.
     """
 
+    run: str
     model: Model
     evaluation: Evaluation
     rounds: tuple[RoundRecord, ...]
@@ -122,7 +124,7 @@ def run(
 
     trained = drive(plan.training(), ask)
     return TrainingResult(
-        trained.model, trained.evaluation, tuple(sites.rounds), tuple(sites.dropouts)
+        sites.run, trained.model, trained.evaluation, tuple(sites.rounds), tuple(sites.dropouts)
     )
 
 
@@ -179,7 +181,8 @@ class _Sites:
             raise SiteFailureError("; ".join(sorted(refusals)))
         missing = [site for site in self.plan.sites if site not in found]
         for site in missing:
-            self.dropouts.append(Dropout(site, "hello", 1, failures.get(site, "not online")))
+            reason = failures.get(site, "no usable answer to the greeting")
+            self.dropouts.append(Dropout(site, "hello", 1, reason))
         if len(found) < self.plan.minimum_sites:
             others = f" ({'; '.join(sorted(failures.values()))})" if failures else ""
             raise SiteFailureError(
@@ -363,16 +366,19 @@ def on_each_round(call: Callable[[], None]) -> Iterator[None]:
 
     class Handler(logging.Handler):
         def emit(self, record: logging.LogRecord) -> None:
-            call()
+            if record.levelno == logging.INFO:
+                call()
 
-    handler, level = Handler(), logger.level
+    handler, level, propagate = Handler(), logger.level, logger.propagate
     logger.addHandler(handler)
     logger.setLevel(logging.INFO)
+    logger.propagate = False  # some libraries print whatever reaches the root
     try:
         yield
     finally:
         logger.removeHandler(handler)
         logger.setLevel(level)
+        logger.propagate = propagate
 
 
 def _config(message: Message) -> ConfigRecord | None:

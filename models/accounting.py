@@ -11,8 +11,9 @@ Source: Dong, Roth, Su, "Gaussian Differential Privacy", JRSS-B 84 (2022): Theor
 """
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final
 
 import numpy as np
@@ -32,6 +33,7 @@ def gdp_delta(mu: float, epsilon: float) -> float:
     return max(upper - product, 0.0)
 
 
+@lru_cache(maxsize=4096)
 def gdp_epsilon(mu: float, delta: float) -> float:
     """Smallest epsilon >= 0 such that a mu-GDP mechanism is (epsilon, delta)-DP."""
     _check_delta(delta)
@@ -44,6 +46,7 @@ def gdp_epsilon(mu: float, delta: float) -> float:
     return _bracket(lambda epsilon: gdp_delta(mu, epsilon) <= delta, high)[1]
 
 
+@lru_cache(maxsize=4096)
 def gdp_mu(epsilon: float, delta: float) -> float:
     """Largest mu such that mu-GDP implies (epsilon, delta)-DP.
 
@@ -60,11 +63,6 @@ def gdp_mu(epsilon: float, delta: float) -> float:
     return _bracket(lambda mu: gdp_delta(mu, epsilon) >= delta, high)[0]
 
 
-def compose(mus: Iterable[float]) -> float:
-    """Mu of several adaptive releases together (Corollary 3.3)."""
-    return math.sqrt(math.fsum(mu * mu for mu in mus))
-
-
 ORDERS: Final = np.array([*range(2, 65), 80, 96, 128, 192, 256, 512], dtype=np.float64)
 """Orders at which Renyi divergences are kept."""
 
@@ -78,10 +76,13 @@ class PrivacyCost:
         renyi: Renyi divergence of all subsampled releases at `ORDERS`; empty where there is none.
 
     Guarantees:
-        Costs may be added up under full adaptivity: a stop when the sum would pass a bound keeps
-        the bound. For mu: Koskela, Tobaben, Honkela, "Individual Privacy Accounting with Gaussian
-        DP" (ICLR 2023), Theorem 5. For Renyi divergences, where one order within the bound is
-        enough: Lecuyer, "Practical Privacy Filters and Odometers with Renyi DP" (2021), Theorem 1.
+        Costs that are known beforehand, as those of a plan, add up whatever is asked in each
+        release. Where later costs depend on earlier releases, a stop when the sum would pass a
+        bound keeps the bound if it is counted in one way that was fixed before: by mu alone, where
+        nothing is sampled (Koskela, Tobaben, Honkela, "Individual Privacy Accounting with Gaussian
+        DP", ICLR 2023, Theorem 5), or at one order (Feldman, Zrnic, "Individual Privacy Accounting
+        via a Renyi Filter", NeurIPS 2021, Section 3). Whoever may choose the way afterwards gets
+        more: by mu first and then at the best order, 1.6 % of delta in a simple attack.
     """
 
     mu_squared: float = 0.0
@@ -128,33 +129,45 @@ class PrivacyCost:
         """Whether this is at least the other, whatever is added to both."""
         return self.mu_squared >= other.mu_squared and bool((self._curve() >= other._curve()).all())
 
-    def epsilon(self, delta: float) -> float:
+    def epsilon(self, delta: float, order: float | None = None) -> float:
         """Smallest epsilon known such that the releases together are (epsilon, delta)-DP.
 
         Exact where all releases are full-batch; otherwise by Renyi divergence.
 
+        Args:
+            delta: Delta.
+            order: Count at this one of `ORDERS`; else in the best way, exactly where that may be.
+
         Source: Canonne, Kamath, Steinke, "The Discrete Gaussian for Differential Privacy"
         (NeurIPS 2020), Proposition 12, for the conversion of Renyi divergences.
         """
-        if not self.renyi:
+        if not self.renyi and order is None:
             return gdp_epsilon(math.sqrt(self.mu_squared), delta)
         _check_delta(delta)
         curve = self._curve() + ORDERS * self.mu_squared / 2
         bounds = curve + np.log1p(-1 / ORDERS) - (math.log(delta) + np.log(ORDERS)) / (ORDERS - 1)
-        return max(float(bounds.min()), 0.0)
+        bound = bounds.min() if order is None else bounds[order == ORDERS].item()
+        return max(float(bound), 0.0)
 
-    def within(self, epsilon: float, delta: float) -> bool:
-        """Whether the releases together are (epsilon, delta)-DP, as far as is known.
+    def within(self, epsilon: float, delta: float, order: float | None = None) -> bool:
+        """Whether the releases together are (epsilon, delta)-DP, as far as is known; see `epsilon`.
 
         What is planned to cost all of a budget must not fail on the last bit of a sum: epsilon may
         be passed by 1e-9 of it.
         """
-        return self.epsilon(delta) <= epsilon * (1 + 1e-9)
+        return self.epsilon(delta, order) <= epsilon * (1 + 1e-9)
 
     def _curve(self) -> NDArray[np.float64]:
         return np.asarray(self.renyi) if self.renyi else np.zeros(ORDERS.size)
 
 
+def best_order(epsilon: float, delta: float) -> float:
+    """The order at which a budget pays for most full-batch releases, one of `ORDERS`."""
+    left = epsilon - np.log1p(-1 / ORDERS) + (math.log(delta) + np.log(ORDERS)) / (ORDERS - 1)
+    return float(ORDERS[np.argmax(left / ORDERS)])
+
+
+@lru_cache(maxsize=256)
 def sampled_gaussian_renyi(mu: float, sample_rate: float) -> NDArray[np.float64]:
     """Renyi divergence at `ORDERS` of one Gaussian release over Poisson-sampled patients.
 
@@ -176,7 +189,9 @@ def sampled_gaussian_renyi(mu: float, sample_rate: float) -> NDArray[np.float64]
         log_excess = exponents + np.log(-np.expm1(-exponents))
         terms = log_choose + (order - k) * log_rest + k * log_q + log_excess
         curve.append(float(np.logaddexp(0.0, np.logaddexp.reduce(terms))) / (order - 1))
-    return np.array(curve)
+    found = np.array(curve)
+    found.flags.writeable = False  # it is handed out again
+    return found
 
 
 def _bracket(reached: Callable[[float], bool], high: float) -> tuple[float, float]:

@@ -1,15 +1,14 @@
 """The glass-box model: a prediction is an intercept plus one readable number per feature."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import polars as pl
 from numpy.typing import NDArray
 
-from data_contracts.features import Codes, Feature, LevelGrid, NumberGrid, encode, grid_of
+from data_contracts.features import Codes, Feature, LevelGrid, NumberGrid, grid_of
 from models.queries import sigmoid
 
 Vector = NDArray[np.float64]
@@ -65,10 +64,6 @@ class AdditiveModel:
             [shape.log_odds[codes[:, feature]] for feature, shape in enumerate(self.shapes)],
             axis=1,
         )
-
-    def predict(self, frame: pl.DataFrame, features: Sequence[Feature]) -> Vector:
-        """Probability of each row of joined contract tables, shape (n,)."""
-        return self.probability(encode(frame, features))
 
     def to_json(self) -> str:
         """The model as text; numbers round-trip exactly."""

@@ -22,10 +22,10 @@ from models.basis import Basis, build_basis
 from models.descent import ExactDescent, NoisyDescent, shrunken
 from models.evaluation import evaluate
 from models.queries import (
+    AdditiveScoreQuery,
     GradientQuery,
     GramQuery,
     HistogramQuery,
-    ScoreQuery,
     pack_tables,
 )
 from models.recalibration import recalibrate
@@ -47,7 +47,7 @@ class AdditiveSettings:
         clip_factor: The clipping bound is clip_factor * sqrt(n_columns + 1); a whitened row has
             about that length times its residual, which is below one.
         row_factor: Design rows are clipped to row_factor * sqrt(n_columns) in the gram round.
-        ridge: Penalty on squared coefficients, per patient.
+        ridge: Penalty on squared coefficients, per record.
         score_bins: Bins of the recalibration histogram.
 
     Raises:
@@ -130,7 +130,7 @@ def train(
     noise = descent.noise_variance(base_rate * (1 - base_rate))
     coefficients = shrunken(descent.coefficients[1:], noise, basis.slices)
     contributions = basis.shapes(whitening @ coefficients)
-    scores = yield ScoreQuery(
+    scores = yield AdditiveScoreQuery(
         shapes=np.concatenate(contributions),
         n_codes=n_codes,
         intercept=intercept,

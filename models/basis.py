@@ -72,7 +72,7 @@ def build_basis(
         noise_std: Standard deviation of the noise in each count.
         max_knots: Knots per number.
     """
-    # A count below three standard deviations of its noise (and below ten patients) says nothing
+    # A count below three standard deviations of its noise, or below ten patients, says nothing
     # about its level: such codes share the feature's average instead of a column of their own.
     smallest = max(3 * noise_std, 10.0)
     tables, frequencies = [], []

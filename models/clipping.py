@@ -16,7 +16,7 @@ def clipped_patient_sum(
 
     Args:
         rows: Row vectors, shape (n_rows, d).
-        factors: Factor of each row (weight times residual), shape (n_rows,).
+        factors: Factor of each row, its residual, shape (n_rows,).
         starts: First row of each patient, shape (n_patients,).
         bound: L2 bound, positive.
 
@@ -51,8 +51,9 @@ def clipped_patient_sum(
     scale = bound / np.maximum(norms, bound)
     # A patient's sum is made and clipped before it meets another's: huge records that cancel would
     # swallow other patients' values in a common sum.
-    one = starts[~several]
-    total = (factors[one] * scale[~several]) @ rows[one]
+    own, one = np.zeros(factors.size), starts[~several]
+    own[one] = factors[one] * scale[~several]
+    total = own @ rows  # all rows, most of them count: faster than a copy of those that do
     return np.asarray(total + scale[several] @ sums if several.any() else total)
 
 

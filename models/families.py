@@ -1,7 +1,6 @@
 """The families of models: how each is trained, in which steps, and how its models are read.
 
-A new family is a module with settings and a training (see `models.training`), queries in
-`federation.messages.QUERIES`, and an entry here.
+A new family is a module with settings and a training (see `models.training`), and an entry here.
 """
 
 import json

@@ -218,16 +218,6 @@ class GaussianSum:
         """Standard deviation of the noise in a sum of that many sites, in the sum's own units."""
         return self.resolution * 2.0**LOG2_STD * math.sqrt(n_sites)
 
-    def mu_with(self, honest_shares: int) -> float:
-        """Mu against those who know the noise of all but so many sites in the sum.
-
-        Raises:
-            ValueError: `honest_shares` is not from 1 (the patient's own site) to `sites`.
-        """
-        if not 1 <= honest_shares <= self.sites:
-            raise ValueError(f"{honest_shares} honest shares of {self.sites} sites")
-        return self._tolerated / _smooth_std(honest_shares)
-
     @property
     def _tolerated(self) -> float:
         """D: the integer sensitivity that mu allows."""

@@ -15,15 +15,14 @@ This module is NumPy alone, so a model is served without torch. Gradients are in
 import base64
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
-import polars as pl
 from numpy.typing import NDArray
 
-from data_contracts.features import Codes, Feature, encode
+from data_contracts.features import Codes
 from models.queries import sigmoid
 
 Vector = NDArray[np.float64]
@@ -259,10 +258,6 @@ class NeuralModel:
     def probability(self, codes: Codes) -> Vector:
         """Probability of each row, shape (n,)."""
         return sigmoid(self.log_odds(codes))
-
-    def predict(self, frame: pl.DataFrame, features: Sequence[Feature]) -> Vector:
-        """Probability of each row of joined contract tables, shape (n,)."""
-        return self.probability(encode(frame, features))
 
     def to_json(self) -> str:
         """The model as text; numbers round-trip exactly."""

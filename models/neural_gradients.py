@@ -120,8 +120,9 @@ def _clipped_sum(
         expected_batch_size=None,
         loss_reduction="sum",
     )
-    size = max(1, _MEMORY // (8 * architecture.n_parameters))
-    for levels, numbers, labels, there in _batches(architecture, rows, size):
+    for levels, numbers, labels, there in _batches(
+        architecture, rows, batch_size(architecture, rows)
+    ):
         samples.zero_grad(set_to_none=True)
         losses = binary_cross_entropy_with_logits(
             samples(levels, numbers), labels, reduction="none"
@@ -132,6 +133,17 @@ def _clipped_sum(
             (losses * there).sum().backward()  # type: ignore[no-untyped-call] # torch leaves it so
         optimizer.clip_and_accumulate()
     return _flat([parameter.summed_grad for parameter in optimizer.params])
+
+
+def batch_size(architecture: Architecture, rows: PatientRows) -> int:
+    """Patients of a batch: by what one may need, never by what they have.
+
+    A patient with many records would tell of itself if memory failed because of it.
+    """
+    of_record = architecture.n_embedded * (architecture.width + 1)
+    of_record += sum(n_in + n_out for n_in, n_out in architecture.layer_sizes)
+    values = max(architecture.n_parameters, 2 * rows.max_records * of_record)
+    return max(1, _MEMORY // (8 * values))
 
 
 def _batches(

@@ -3,18 +3,18 @@
 Only the answer to `PatientGradientQuery` needs torch, so everybody can read and check the queries.
 """
 
-import math
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from data_contracts.errors import GroundTruthError
-from models.clipping import LEAST_BOUND, clipped_patient_counts
+from models.clipping import LEAST_BOUND
 from models.mechanisms import LEAST_ROUNDING
 from models.neural import LIMIT, Architecture
 from models.neural_rounding import gradient_rounding
 from models.patients import PatientRows
+from models.queries import ScoreQuery
 from models.score_histogram import EvaluationQuery
 
 Vector = NDArray[np.float64]
@@ -56,16 +56,11 @@ class PatientGradientQuery:
     step = "gradient"
 
     def __post_init__(self) -> None:
-        _check_parameters(self.architecture, self.parameters)
+        _check_parameters(_architecture(self), self.parameters)
         if not self.clip >= LEAST_BOUND:
             raise ValueError(f"the clipping bound must be positive, not {self.clip}")
         if not LEAST_ROUNDING <= self.rounding <= 1:
             raise ValueError(f"rounding must lie between 2^-31 and 1, not {self.rounding}")
-
-    @property
-    def architecture(self) -> Architecture:
-        """The network's shape."""
-        return Architecture(self.tables, self.table_shapes, self.width, self.hidden)
 
     @property
     def sensitivity(self) -> float:
@@ -84,18 +79,18 @@ class PatientGradientQuery:
             ValueError: Rounding could move a patient's gradient by more than `rounding` clips.
             TorchMissingError: torch or Opacus is not installed.
         """
-        moved = gradient_rounding(self.architecture, self.parameters, rows.max_records)
+        moved = gradient_rounding(_architecture(self), self.parameters, rows.max_records)
         if not moved <= self.rounding * self.clip:
             raise ValueError("the network is so steep that rounding would tell of other patients")
         require_torch()
         from models.neural_gradients import clipped_gradient_sum
 
-        return clipped_gradient_sum(self.architecture, self.parameters, rows, self.clip)
+        return clipped_gradient_sum(_architecture(self), self.parameters, rows, self.clip)
 
 
 @dataclass(frozen=True, slots=True)
-class NeuralScoreQuery:
-    """How often does the label occur at each score of a network? See `models.queries.ScoreQuery`.
+class NeuralScoreQuery(ScoreQuery):
+    """A `models.queries.ScoreQuery` of a network.
 
     Attributes:
         parameters: Shape (n_parameters,).
@@ -103,9 +98,6 @@ class NeuralScoreQuery:
         table_shapes: Shape (n_features, 2), int64.
         width: Coordinates of an embedding.
         hidden: Units of each hidden layer, shape (n_layers,), int64.
-        bins: Number of score bins.
-        limit: Scores are binned evenly on [-limit, limit] log-odds; the rest falls to the ends.
-        clip: L2 bound on a patient's counts.
 
     Raises:
         ValueError: The fields are out of range or do not fit together.
@@ -116,42 +108,14 @@ class NeuralScoreQuery:
     table_shapes: NDArray[np.int64]
     width: int
     hidden: NDArray[np.int64]
-    bins: int
-    limit: float
-    clip: float
-    step = "recalibration"
-    rounding = LEAST_ROUNDING
 
     def __post_init__(self) -> None:
-        _check_parameters(self.architecture, self.parameters)
-        if not (0 < self.limit < math.inf and isinstance(self.bins, int) and self.bins >= 1):
-            raise ValueError("a score query needs a positive limit and one bin at least")
-        if not self.clip >= LEAST_BOUND:
-            raise ValueError(f"the clipping bound must be positive, not {self.clip}")
+        ScoreQuery.__post_init__(self)
+        _check_parameters(_architecture(self), self.parameters)
 
-    @property
-    def architecture(self) -> Architecture:
-        """The network's shape."""
-        return Architecture(self.tables, self.table_shapes, self.width, self.hidden)
-
-    @property
-    def sensitivity(self) -> float:
-        """The clipping bound: a score does not depend on other rows, not even by rounding."""
-        return self.clip
-
-    @property
-    def n_values(self) -> int:
-        """A block of bins per label."""
-        return 2 * self.bins
-
-    def answer(self, rows: PatientRows) -> Vector:
-        """Counts of records by label and score bin, shape (2 * bins,)."""
-        scores = self.architecture.log_odds(self.parameters, rows.codes)
-        cells = np.floor((scores / self.limit + 1.0) * (self.bins / 2))
-        cells = np.clip(cells, 0, self.bins - 1) + self.bins * rows.labels
-        return clipped_patient_counts(
-            cells.astype(np.intp), rows.patient_of_row, n_cells=2 * self.bins, bound=self.clip
-        )
+    def scores(self, rows: PatientRows) -> Vector:
+        """See `ScoreQuery`, and `Architecture.log_odds`."""
+        return _architecture(self).log_odds(self.parameters, rows.codes)
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,18 +141,13 @@ class NeuralEvaluationQuery(EvaluationQuery):
 
     def __post_init__(self) -> None:
         EvaluationQuery.__post_init__(self)
-        _check_parameters(self.architecture, self.parameters)
+        _check_parameters(_architecture(self), self.parameters)
         if not np.array_equal(self.n_codes, self.table_shapes[:, 0]):
             raise ValueError("n_codes are not the codes of the network's features")
 
-    @property
-    def architecture(self) -> Architecture:
-        """The network's shape."""
-        return Architecture(self.tables, self.table_shapes, self.width, self.hidden)
-
     def scores(self, rows: PatientRows) -> Vector:
         """See `EvaluationQuery`, and `Architecture.log_odds`."""
-        return self.architecture.log_odds(self.parameters, rows.codes)
+        return _architecture(self).log_odds(self.parameters, rows.codes)
 
 
 def require_torch() -> None:
@@ -204,6 +163,12 @@ def require_torch() -> None:
             f"networks are trained with torch and Opacus, which cannot be loaded here ({error}): "
             "pip install 'shared-ground-truth[neural]'"
         ) from None
+
+
+def _architecture(
+    query: PatientGradientQuery | NeuralScoreQuery | NeuralEvaluationQuery,
+) -> Architecture:
+    return Architecture(query.tables, query.table_shapes, query.width, query.hidden)
 
 
 def _check_parameters(architecture: Architecture, parameters: Vector) -> None:

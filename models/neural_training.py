@@ -71,8 +71,8 @@ class NeuralSettings:
             raise ValueError(f"width must lie between 1 and {MAX_WIDTH}, not {self.width}")
         if not 1 <= self.gradient_rounds <= 60:
             raise ValueError(f"gradient_rounds must lie in 1 to 60, not {self.gradient_rounds}")
-        if not 0 < self.sample_rate <= 1:
-            raise ValueError(f"sample_rate must lie above 0 and up to 1, not {self.sample_rate}")
+        if not 1e-3 <= self.sample_rate <= 1:
+            raise ValueError(f"sample_rate must lie in 0.001 to 1, not {self.sample_rate}")
         if not 1e-3 <= self.clip <= 1e3:
             raise ValueError(f"clip must lie between 0.001 and 1000, not {self.clip}")
         if not 0 < self.learning_rate <= 1:

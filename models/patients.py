@@ -1,7 +1,7 @@
 """Rows grouped by patient: the privacy unit made concrete.
 
-A patient counts once, however many records it has: at most `max_records` of them are used, each
-with weight 1/m, and together they are clipped as one vector.
+However many records a patient has, at most `max_records` of them are used, and what they add to a
+sum is bounded as one vector.
 """
 
 from collections.abc import Iterator

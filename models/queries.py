@@ -6,6 +6,7 @@ but the query itself. Together they are all that a release needs.
 """
 
 import math
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -174,8 +175,9 @@ class GradientQuery:
             raise ValueError("terms of the gradient cancel so far that rounding would tell")
         total = np.zeros(self.coefficients.size)
         for block in rows.blocks():
-            whitened = design_matrix(self.tables, self.table_shapes, block) @ self.whitening
-            design = np.hstack([np.ones((block.n_rows, 1)), whitened])
+            columns = design_matrix(self.tables, self.table_shapes, block)
+            design = np.ones((block.n_rows, self.coefficients.size))
+            np.matmul(columns, self.whitening, out=design[:, 1:])
             residuals = sigmoid(design @ self.coefficients) - block.labels
             total += (
                 residuals @ design
@@ -206,31 +208,37 @@ class GradientQuery:
 
 
 @dataclass(frozen=True, slots=True)
-class ScoreQuery:
-    """How often does the label occur at each score?
+class ScoreQuery(ABC):
+    """How often does the label occur at each score? Families say what the score of a row is.
 
     Attributes:
-        shapes: Contribution of every code, all features one after the other.
-        n_codes: Number of codes of each feature, shape (n_features,), int64.
-        intercept: Intercept of the score, in log-odds.
         bins: Number of score bins.
         limit: Scores are binned evenly on [-limit, limit] log-odds; the rest falls to the ends.
         clip: L2 bound on a patient's counts. The square root of the patient's largest number of
             records clips only patients with several records in one cell.
+
+    Raises:
+        ValueError: A field is out of range.
     """
 
-    shapes: Vector
-    n_codes: NDArray[np.int64]
-    intercept: float
     bins: int
     limit: float
     clip: float
     step = "recalibration"
     rounding = LEAST_ROUNDING
 
+    @abstractmethod
+    def scores(self, rows: PatientRows) -> Vector:
+        """Log-odds of each row, shape (n_rows,): the same to the last bit whatever rows are there.
+
+        A score on the edge of a bin would otherwise change sides when other patients come or go.
+        """
+
     def __post_init__(self) -> None:
         if not (0 < self.limit < math.inf and isinstance(self.bins, int) and self.bins >= 1):
             raise ValueError("a score query needs a positive limit and one bin at least")
+        if not self.clip >= LEAST_BOUND:
+            raise ValueError(f"the clipping bound must be positive, not {self.clip}")
 
     @property
     def sensitivity(self) -> float:
@@ -246,13 +254,31 @@ class ScoreQuery:
         """Counts of records by label and score bin, shape (2 * bins,)."""
         total = np.zeros(self.n_values)
         for block in rows.blocks():
-            scores = scores_of(self.shapes, self.n_codes, self.intercept, block)
-            cells = np.floor((scores / self.limit + 1.0) * (self.bins / 2))
+            cells = np.floor((self.scores(block) / self.limit + 1.0) * (self.bins / 2))
             cells = np.clip(cells, 0, self.bins - 1) + self.bins * block.labels
             total += clipped_patient_counts(
                 cells.astype(np.intp), block.patient_of_row, n_cells=self.n_values, bound=self.clip
             )
         return total
+
+
+@dataclass(frozen=True, slots=True)
+class AdditiveScoreQuery(ScoreQuery):
+    """A `ScoreQuery` of an additive model.
+
+    Attributes:
+        shapes: Contribution of every code, all features one after the other.
+        n_codes: Number of codes of each feature, shape (n_features,), int64.
+        intercept: Intercept of the score, in log-odds.
+    """
+
+    shapes: Vector
+    n_codes: NDArray[np.int64]
+    intercept: float
+
+    def scores(self, rows: PatientRows) -> Vector:
+        """See `ScoreQuery`: contributions are added up feature by feature."""
+        return scores_of(self.shapes, self.n_codes, self.intercept, rows)
 
 
 def scores_of(

@@ -132,7 +132,7 @@ class EvaluationQuery(ABC):
         group_bins: Score bins within a subgroup: the score bins, merged. Divides their number.
         clip: L2 bound on a patient's counts. The square root of a patient's largest number of
             records clips hardly any but patients with several records in one cell, who count for
-            less in every figure. Infinite only where nothing is private.
+            less in every figure. Infinite, it clips nobody.
 
     Raises:
         ValueError: The fields do not fit together.

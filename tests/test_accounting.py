@@ -14,7 +14,7 @@ from scipy.stats import norm
 from models.accounting import (
     ORDERS,
     PrivacyCost,
-    compose,
+    best_order,
     gdp_delta,
     gdp_epsilon,
     gdp_mu,
@@ -73,24 +73,7 @@ def test_more_budget_is_never_less_mu_and_more_mu_never_less_epsilon(
     assert gdp_delta(mu * factor, epsilon) >= gdp_delta(mu, epsilon) - 1e-15
 
 
-@given(mus=st.lists(st.floats(0, 100), max_size=20))
-def test_composition_is_the_root_of_the_sum_of_squares(mus: list[float]) -> None:
-    assert compose(mus) == pytest.approx(float(np.linalg.norm(mus)), rel=1e-12, abs=1e-150)
-
-
-@given(mus=st.lists(st.floats(0.001, 10), min_size=2, max_size=6), cut=st.integers(1, 5))
-def test_composition_does_not_depend_on_how_releases_are_grouped(
-    mus: list[float], cut: int
-) -> None:
-    assert compose([compose(mus[:cut]), compose(mus[cut:])]) == pytest.approx(compose(mus))
-
-
-def test_twelve_equal_releases_cost_exactly_one_with_a_twelfth_of_mu_squared() -> None:
-    assert compose([0.719 / math.sqrt(12)] * 12) == pytest.approx(0.719, rel=1e-14)
-
-
 def test_nothing_released_costs_nothing() -> None:
-    assert compose([]) == 0.0
     assert gdp_delta(0.0, 0.0) == 0.0
     assert gdp_epsilon(0.0, 1e-5) == 0.0
 
@@ -156,7 +139,9 @@ def same(first: PrivacyCost, second: PrivacyCost) -> bool:
 @given(mus=st.lists(MUS, min_size=1, max_size=6), delta=DELTAS)
 def test_full_batch_costs_are_those_of_gaussian_dp(mus: list[float], delta: float) -> None:
     total = sum((PrivacyCost.of(mu) for mu in mus), PrivacyCost())
-    assert total.epsilon(delta) == pytest.approx(gdp_epsilon(compose(mus), delta), rel=1e-9)
+    assert total.epsilon(delta) == pytest.approx(
+        gdp_epsilon(float(np.linalg.norm(mus)), delta), rel=1e-9
+    )
 
 
 @settings(max_examples=25, deadline=None)
@@ -330,3 +315,30 @@ def test_epsilon_of_both_kinds_together_is_no_smaller_than_dp_accounting_says() 
     ).self_compose(50)
     least = full.compose(sampled).get_epsilon_for_delta(DELTA)
     assert least <= cost.epsilon(DELTA) <= 1.25 * least
+
+
+# --- at one order ---------------------------------------------------------------------------------
+
+
+@given(
+    mus=st.lists(st.floats(0.01, 2), min_size=1, max_size=8),
+    rate=st.sampled_from([0.02, 0.3, 1.0]),
+    order=st.sampled_from(ORDERS.tolist()),
+)
+def test_no_single_order_promises_more_than_the_best_way(
+    mus: list[float], rate: float, order: float
+) -> None:
+    cost = sum((PrivacyCost.of(mu, sample_rate=rate) for mu in mus), PrivacyCost())
+    assert cost.epsilon(DELTA, order) >= cost.epsilon(DELTA) * (1 - 1e-12)
+
+
+@pytest.mark.parametrize("epsilon", [0.5, 1.0, 3.0, 10.0])
+def test_the_best_order_of_a_budget_pays_for_most(epsilon: float) -> None:
+    def most(order: float) -> float:
+        paid = [mu for mu in np.arange(0.01, 4, 0.01) if
+                PrivacyCost.of(mu).within(epsilon, DELTA, order)]  # fmt: skip
+        return max(paid, default=0.0)
+
+    best = most(best_order(epsilon, DELTA))
+    assert best == max(most(order) for order in ORDERS.tolist())
+    assert 0.75 * gdp_mu(epsilon, DELTA) < best < gdp_mu(epsilon, DELTA)

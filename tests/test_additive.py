@@ -50,7 +50,7 @@ def test_a_score_is_the_intercept_and_one_number_per_feature(model: AdditiveMode
     codes = encode(frame, FEATURES)
     assert model.log_odds(codes) == pytest.approx(scores)
     assert model.contributions(codes).sum(axis=1) == pytest.approx(scores - model.intercept)
-    assert model.predict(frame, FEATURES) == pytest.approx(1 / (1 + np.exp(-scores)))
+    assert model.probability(codes) == pytest.approx(1 / (1 + np.exp(-scores)))
 
 
 def test_a_score_beyond_all_bounds_is_a_probability_without_a_warning(model: AdditiveModel) -> None:

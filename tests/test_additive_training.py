@@ -14,7 +14,7 @@ from models.additive import AdditiveModel
 from models.additive_training import AdditiveSettings, train
 from models.basis import Basis, build_basis
 from models.patients import PatientRows
-from models.queries import GradientQuery, HistogramQuery, Query, ScoreQuery
+from models.queries import AdditiveScoreQuery, GradientQuery, HistogramQuery, Query
 from models.recalibration import recalibrate
 from models.training import NoisySum, drive
 
@@ -125,7 +125,7 @@ def test_with_enough_rounds_it_is_the_optimum_that_an_independent_solver_finds(
     asked: list[Query] = []
     fit([pooled], settings, asked=asked)
     final = asked[-2]  # asks with the coefficients before they are recalibrated
-    assert isinstance(final, ScoreQuery)
+    assert isinstance(final, AdditiveScoreQuery)
     basis = basis_of(pooled, settings, GRIDS)
     strength = 1 / (ridge * pooled.n_rows) if ridge else math.inf
     solver = LogisticRegression(C=strength, solver="newton-cholesky", tol=1e-12, max_iter=500)
@@ -175,7 +175,7 @@ def test_recalibration_changes_little_where_there_is_nothing_to_mend(pooled: Pat
     asked: list[Query] = []
     model = fit([pooled], settings, asked=asked)
     final = asked[-2]
-    assert isinstance(final, ScoreQuery)
+    assert isinstance(final, AdditiveScoreQuery)
     recalibrated = np.concatenate([shape.log_odds for shape in model.shapes])
     assert recalibrated == pytest.approx(final.shapes, rel=0.01)
     assert model.probability(pooled.codes).mean() == pytest.approx(pooled.labels.mean(), abs=1e-3)

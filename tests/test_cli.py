@@ -7,6 +7,7 @@ from pathlib import Path
 
 import polars as pl
 import pytest
+from filelock import FileLock
 
 from data_contracts.manifest import SiteManifest
 from data_contracts.synthetic.generate import generate
@@ -147,6 +148,46 @@ def test_folder_in_use_is_refused_resumed_or_overwritten(
     code, _, err = invoke("run", settings, "--out", out, "--overwrite", "--seed", "8")
     assert code == 0
     assert "finished before" not in err
+
+
+def test_nobody_else_runs_in_a_folder_meanwhile(
+    invoke: Invoke, settings: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run/config.json").write_text("{}")
+    for how in ("--resume", "--overwrite"):
+        with FileLock(tmp_path / "run/.lock"):
+            result = invoke("run", settings, "--out", "run", how)
+        assert_refused(result, "a run is going on in run")
+    assert (tmp_path / "run/config.json").read_text() == "{}"
+
+
+def test_a_promise_that_cannot_be_kept_is_refused_before_anything_is_released(
+    invoke: Invoke, settings: Path, network: Path
+) -> None:
+    for command in ("plan", "run"):
+        asked = [command, settings, "--epsilon", "1e-9"]
+        assert_refused(invoke(*asked, *(["--patients", "3000"] if command == "plan" else [])),
+                       "noise would drown everything")  # fmt: skip
+    assert not list(network.rglob("ledger.db"))
+
+
+def test_what_earlier_runs_over_a_network_have_cost_is_not_forgotten(
+    invoke: Invoke, settings: Path, tmp_path: Path
+) -> None:
+    for name in ("first", "second"):
+        assert invoke("run", settings, "--out", name)[0] == 0
+    first, second = (
+        json.loads((tmp_path / name / "results.json").read_text()) for name in ("first", "second")
+    )
+    assert not any("ledgers" in warning for warning in first["warnings"])
+    assert first["privacy"]["spent_in_ledgers"] == pytest.approx(3.0)
+    assert second["privacy"]["spent_in_ledgers"] > 4.0
+    assert "ledgers hold epsilon = 4." in " ".join(second["warnings"])
+    code, out, _ = invoke("site", "budget", tmp_path / "network/sites/provider-01")
+    assert code == 0
+    for results in (first, second):
+        assert results["tasks"]["approved"]["run"][:8] in out
 
 
 def test_folder_of_somebody_else_is_never_overwritten(

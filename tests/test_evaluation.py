@@ -15,7 +15,7 @@ from sklearn.metrics import average_precision_score, brier_score_loss, roc_auc_s
 
 from models.evaluation import Estimate, Evaluation, Stratum, evaluate
 from models.patients import PatientRows
-from models.queries import ScoreQuery, sigmoid
+from models.queries import AdditiveScoreQuery, sigmoid
 from models.recalibration import Recalibration, recalibrate
 from models.score_figures import auroc, calibration_intercept, calibration_slope, strata_of
 from models.score_histogram import (
@@ -236,8 +236,8 @@ def test_edges_ascend_even_where_noise_drowns_everything(slope: float) -> None:
 def test_an_evaluation_follows_from_the_recalibration_round() -> None:
     rng = np.random.default_rng(6)
     people = world(0.11, truth=(0.8, -0.1))
-    asked = ScoreQuery(
-        people.query.shapes, people.query.n_codes, people.query.intercept, 128, 8.0, clip=2.0
+    asked = AdditiveScoreQuery(
+        128, 8.0, 2.0, people.query.shapes, people.query.n_codes, people.query.intercept
     )
     counts = asked.answer(people.draw(rng, 45_000))
     counts = counts + 10 * rng.standard_normal(counts.size)

@@ -26,8 +26,8 @@ from experiments.forecast.declarations import declare, patients_per_request
 from experiments.forecast.forecast import forecast
 from experiments.forecast.releases import InfeasiblePlanError
 from experiments.job import run_experiment
+from experiments.plans import make_plan
 from experiments.progress import Reporter
-from experiments.task_run import make_plan
 from federation.settings import ConfigError, PrivacySettings
 from models.accounting import gdp_epsilon, gdp_mu
 from models.additive_training import AdditiveSettings
@@ -189,7 +189,7 @@ def test_a_made_network_has_about_as_many_patients_as_declared(tmp_path: Path) -
 def test_a_plan_ahead_is_the_plan_of_the_run(small_network: Path) -> None:
     config = ExperimentConfig(tasks=("first_pass",), data=DataSettings(network=str(small_network)))
     sites = check_sites(small_network, Reporter(quiet=True))
-    plan = make_plan(config, "first_pass", sites)
+    plan = make_plan(config, "first_pass", [site.manifest for site in sites])
     task = forecast(config).tasks[0]
     assert task.sites == len(plan.sites) == 3
     assert task.parameters == forecast(config, patients=10**6).tasks[0].parameters

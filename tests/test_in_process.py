@@ -14,6 +14,7 @@ from data_contracts.manifest import SiteManifest
 from federation import client_app, server_app
 from federation.identity import REGISTRY_FILE
 from federation.in_process import InProcessGrid, run_in_process
+from federation.ledger import ledger_file
 from federation.plan import RunPlan
 from federation.results import RunFailedError, read_result
 from federation.settings import PrivacySettings
@@ -217,3 +218,52 @@ def test_an_exception_of_the_coordinator_comes_straight_through() -> None:
 
 def test_a_grid_without_sites_has_no_nodes() -> None:
     assert list(InProcessGrid(echo(), [], {}).get_node_ids()) == []
+
+
+# --- what is not said -----------------------------------------------------------------------------
+
+
+def failure(plan: RunPlan, files: list[Path], result: Path) -> str:
+    with pytest.raises(SiteFailureError) as caught:
+        run(plan, files, result)
+    assert read_failure(result) == str(caught.value)
+    return str(caught.value)
+
+
+def read_failure(result: Path) -> str:
+    with pytest.raises(SiteFailureError) as caught:
+        read_result(result)
+    return str(caught.value)
+
+
+def test_why_a_private_site_cannot_answer_stays_at_the_site(
+    make_plan: PlanMaker, private_sites: list[Path], tmp_path: Path
+) -> None:
+    broken = dataclasses.replace(
+        SiteManifest.load(private_sites[1]), tables={"pa_request": tmp_path / "secret.parquet"}
+    )
+    broken.write(private_sites[1].parent)
+    told = failure(make_plan(noise_seed=None), private_sites, tmp_path / "result.json")
+    assert "site provider-02 could not answer; the reason is in its own log" in told
+    assert not any(word in told for word in ("secret", "parquet", str(tmp_path)))
+
+
+def test_why_a_private_site_cannot_take_part_stays_at_the_site(
+    make_plan: PlanMaker, private_sites: list[Path], tmp_path: Path
+) -> None:
+    ledger = ledger_file(private_sites[1].parent)
+    ledger.parent.mkdir(exist_ok=True)
+    ledger.write_bytes(b"not a ledger" * 1000)
+    told = failure(make_plan(noise_seed=None), private_sites, tmp_path / "result.json")
+    assert "site provider-02 could not answer; the reason is in its own log" in told
+    assert not any(word in told for word in ("ledger", "damaged", str(tmp_path)))
+
+
+def test_what_a_site_has_left_is_not_told_with_its_refusal(
+    make_plan: PlanMaker, private_sites: list[Path], tmp_path: Path
+) -> None:
+    poor = dataclasses.replace(SiteManifest.load(private_sites[1]), budget_epsilon=2.875)
+    poor.write(private_sites[1].parent)
+    told = failure(make_plan(noise_seed=None), private_sites, tmp_path / "result.json")
+    assert "privacy budget of site provider-02 cannot pay" in told
+    assert "2.8" not in told

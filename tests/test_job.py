@@ -21,7 +21,7 @@ def without_times(results: dict[str, Any]) -> str:
     """What a run found, without when and how fast."""
     tasks = {
         name: {
-            **{key: value for key, value in task.items() if key != "seconds"},
+            **{key: value for key, value in task.items() if key not in ("seconds", "run")},
             "rounds": [record | {"seconds": None} for record in task["rounds"]],
         }
         for name, task in results["tasks"].items()
@@ -65,14 +65,15 @@ def test_no_patient_is_on_both_sides_of_the_split_at_any_site(tmp_path: Path) ->
     from data_contracts.manifest import SiteManifest
     from data_contracts.network import site_folders
     from experiments.federation_data import Site, check_sites, make_network
+    from experiments.plans import make_plan
     from experiments.progress import Reporter
-    from experiments.task_run import _hold, make_plan
+    from experiments.task_run import _hold
 
     network = make_network(CONFIG, tmp_path / "network", Reporter(quiet=True))
     sites: list[Site] = check_sites(network, Reporter(quiet=True))
     assert len(site_folders(network)) == len(sites)
     assert isinstance(sites[0].manifest, SiteManifest)
-    plan = make_plan(CONFIG, "approved", sites)
+    plan = make_plan(CONFIG, "approved", [site.manifest for site in sites])
     held = [_hold(site, plan, plan.features()) for site in sites]
     train = {token for site in held for token in site.train.patient_tokens}
     test = {token for site in held for token in site.test.patient_tokens}

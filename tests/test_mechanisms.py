@@ -31,11 +31,11 @@ from models.mechanisms import (
 from models.patients import PatientRows
 from models.queries import (
     LEAST_ROUNDING,
+    AdditiveScoreQuery,
     GradientQuery,
     GramQuery,
     HistogramQuery,
     Query,
-    ScoreQuery,
     pack_tables,
 )
 
@@ -215,27 +215,6 @@ def test_the_noise_keeps_exactly_the_promised_mu(mechanism: GaussianSum) -> None
     )
 
 
-@given(mechanism=MECHANISMS, honest=st.integers(1, 203))
-def test_fewer_honest_shares_mean_a_larger_mu_that_is_stated(
-    mechanism: GaussianSum, honest: int
-) -> None:
-    if honest > mechanism.sites:
-        with pytest.raises(ValueError, match=f"{honest} honest shares"):
-            mechanism.mu_with(honest)
-        return
-    mu = mechanism.mu_with(honest)
-    assert mu == pytest.approx(float(precise_mu(mechanism, honest)), rel=1e-13)
-    assert (mu > mechanism.mu * (1 + 1e-12)) == (honest < mechanism.shares)
-
-
-def test_if_all_others_collude_one_share_is_left() -> None:
-    mechanism = gaussian_sum(shares=6, sites=10)
-    assert mechanism.mu_with(1) == pytest.approx(0.5 * math.sqrt(6), rel=1e-9)
-    assert mechanism.mu_with(6) == 0.5
-    with pytest.raises(ValueError, match="0 honest"):
-        mechanism.mu_with(0)
-
-
 # --- the proof's pieces --------------------------------------------------------------------------
 
 
@@ -341,7 +320,9 @@ def queries(draw: st.DrawFn) -> Query:
                 HistogramQuery(np.array([3, 5])),
                 GramQuery(packed, shapes, row_bound=bound),
                 GradientQuery(packed, shapes, rng.normal(size=(3, 3)), rng.normal(size=4), bound),
-                ScoreQuery(scale * rng.normal(size=8), np.array([3, 5]), 0.1, 6, 4.0, bound),
+                AdditiveScoreQuery(
+                    6, 4.0, bound, scale * rng.normal(size=8), np.array([3, 5]), 0.1
+                ),
             ]
         )
     )
@@ -440,7 +421,7 @@ def large_queries() -> list[Query]:
         HistogramQuery(np.full(5, 40)),
         GramQuery(packed, shapes, row_bound=5.0),
         GradientQuery(packed, shapes, whitening, coefficients, clip=7.0),
-        ScoreQuery(rng.normal(size=200), np.full(5, 40), 0.0, 64, 4.0, clip=1.0),
+        AdditiveScoreQuery(64, 4.0, 1.0, rng.normal(size=200), np.full(5, 40), 0.0),
     ]
 
 

@@ -1,7 +1,9 @@
 """What crosses the wire: round trips, and garbage refused by name."""
 
+import dataclasses
 import io
 import math
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -9,6 +11,7 @@ import pytest
 from flwr.app import Array, ArrayRecord, ConfigRecord, RecordDict
 
 from data_contracts.errors import GroundTruthError
+from federation import messages
 from federation.messages import (
     MAX_MAGNITUDE,
     MAX_VALUES,
@@ -24,7 +27,8 @@ from federation.messages import (
 from federation.roster import KeyOffer
 from federation.secure_sum import Upload
 from models.neural_queries import NeuralEvaluationQuery, NeuralScoreQuery, PatientGradientQuery
-from models.queries import GradientQuery, GramQuery, HistogramQuery, Query, ScoreQuery
+from models.patients import PatientRows
+from models.queries import AdditiveScoreQuery, GradientQuery, GramQuery, HistogramQuery, Query
 from models.score_histogram import AdditiveEvaluationQuery
 
 SIZES = np.array([3, 2], dtype=np.int64)
@@ -40,12 +44,12 @@ QUERIES: dict[str, Query] = {
     "HistogramQuery": HistogramQuery(SIZES),
     "GramQuery": GramQuery(TABLES, SHAPES, 1.5),
     "GradientQuery": GradientQuery(TABLES, SHAPES, np.eye(3), np.zeros(4), math.inf),
-    "ScoreQuery": ScoreQuery(np.ones(5), SIZES, -0.5, 16, 8.0, 2.0),
+    "AdditiveScoreQuery": AdditiveScoreQuery(16, 8.0, 2.0, np.ones(5), SIZES, -0.5),
     "AdditiveEvaluationQuery": AdditiveEvaluationQuery(
         SIZES, np.array([-1.0, 0.0, 0.5]), np.array([1]), 2, 2.0, np.ones(5), -0.5
     ),
     "PatientGradientQuery": PatientGradientQuery(*NETWORK, 2.0, 2.0**-25),
-    "NeuralScoreQuery": NeuralScoreQuery(*NETWORK, 16, 8.0, 2.0),
+    "NeuralScoreQuery": NeuralScoreQuery(16, 8.0, 2.0, *NETWORK),
     "NeuralEvaluationQuery": NeuralEvaluationQuery(
         SIZES, np.array([-1.0, 0.0, 0.5]), np.array([1]), 2, 2.0, *NETWORK
     ),
@@ -181,7 +185,7 @@ def test_a_query_that_could_overflow_on_some_rows_is_refused(bad: float) -> None
         ("GradientQuery", "tables"),
         ("GradientQuery", "whitening"),
         ("GradientQuery", "coefficients"),
-        ("ScoreQuery", "shapes"),
+        ("AdditiveScoreQuery", "shapes"),
     ):
         values = np.array(getattr(QUERIES[kind], name))
         values.flat[1] = bad
@@ -201,14 +205,14 @@ def test_a_query_that_could_overflow_on_some_rows_is_refused(bad: float) -> None
         ("GradientQuery", "clip", -math.inf),
         ("GradientQuery", "clip", True),
         ("GradientQuery", "clip", [1.0]),
-        ("ScoreQuery", "bins", 2.5),
-        ("ScoreQuery", "bins", 0),
-        ("ScoreQuery", "bins", 2**40),
-        ("ScoreQuery", "limit", 0.0),
-        ("ScoreQuery", "limit", math.inf),
-        ("ScoreQuery", "limit", -8.0),
-        ("ScoreQuery", "intercept", math.nan),
-        ("ScoreQuery", "intercept", b"0"),
+        ("AdditiveScoreQuery", "bins", 2.5),
+        ("AdditiveScoreQuery", "bins", 0),
+        ("AdditiveScoreQuery", "bins", 2**40),
+        ("AdditiveScoreQuery", "limit", 0.0),
+        ("AdditiveScoreQuery", "limit", math.inf),
+        ("AdditiveScoreQuery", "limit", -8.0),
+        ("AdditiveScoreQuery", "intercept", math.nan),
+        ("AdditiveScoreQuery", "intercept", b"0"),
     ],
 )
 def test_a_number_of_a_query_that_is_none_or_out_of_range_is_refused(
@@ -216,6 +220,18 @@ def test_a_number_of_a_query_that_is_none_or_out_of_range_is_refused(
 ) -> None:
     with pytest.raises(MessageError, match=kind):
         decode_query(changed(QUERIES[kind], **{name: bad}))
+
+
+# --- arrays that claim more than they hold --------------------------------------------------------
+
+
+@pytest.mark.parametrize("shape", [(10**7, 0), (0, 10**7), (2, 2, 2), (1, 10**6, 0), ()])
+@pytest.mark.parametrize("name", ["table_shapes", "whitening"])
+def test_an_array_of_no_values_claims_no_rows(name: str, shape: tuple[int, ...]) -> None:
+    kind = np.int64 if name == "table_shapes" else np.float64
+    content = changed(QUERIES["GradientQuery"], **{name: array(np.zeros(shape, dtype=kind))})
+    with pytest.raises(MessageError):
+        decode_query(content)
 
 
 # --- answers -----------------------------------------------------------------------------------
@@ -348,3 +364,33 @@ def test_a_message_without_its_parts_is_refused(content: RecordDict) -> None:
         with pytest.raises(MessageError) as caught:
             decode(content)
         assert isinstance(caught.value, GroundTruthError)
+
+
+# --- answers -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", QUERIES)
+def test_every_answer_is_a_sum_over_blocks_of_rows(
+    name: str, rows_of: Callable[..., PatientRows], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # models.mechanisms.float_slack counts on it: longer sums round more than is allowed for.
+    query = QUERIES[name]
+    if isinstance(query, GradientQuery):
+        query = dataclasses.replace(query, clip=1.0)
+    rng = np.random.default_rng(0)
+    codes = np.column_stack([rng.integers(0, 3, 90), rng.integers(0, 2, 90)])
+    rows = rows_of(codes, rng.integers(0, 2, 90).astype(float), np.arange(90) // 3)
+    whole = query.answer(rows)
+    assert whole.any()
+    blocks = list(rows.blocks(30))
+    assert len(blocks) == 3
+    assert whole == pytest.approx(sum(query.answer(block) for block in blocks), rel=1e-9, abs=1e-9)
+    monkeypatch.setattr(PatientRows, "blocks", lambda self: iter(blocks[:1]))
+    first = query.answer(rows)
+    assert not np.allclose(first, whole)
+    monkeypatch.setattr(PatientRows, "blocks", lambda self: iter(()))
+    assert not query.answer(rows).any()
+
+
+def test_every_query_that_may_be_asked_is_tried_here() -> None:
+    assert set(QUERIES) == set(messages.QUERIES)

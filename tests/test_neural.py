@@ -9,7 +9,6 @@ from dataclasses import fields, replace
 from typing import Any
 
 import numpy as np
-import polars as pl
 import pytest
 import torch
 from hypothesis import given, settings
@@ -17,8 +16,6 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from torch.nn.functional import binary_cross_entropy_with_logits
 
-from data_contracts.features import category, number, resolve
-from data_contracts.fields import Available
 from models import neural_gradients
 from models.neural import LIMIT, Architecture, NeuralModel
 from models.neural_gradients import Network, clipped_gradient_sum
@@ -226,23 +223,6 @@ def test_a_model_survives_being_written_and_read_to_the_last_bit() -> None:
     assert np.array_equal(again.log_odds(codes), model.log_odds(codes))
     assert model.n_parameters == NETWORK.n_parameters
     assert model.probability(codes) == pytest.approx(1 / (1 + np.exp(-model.log_odds(codes))))
-
-
-def test_a_model_predicts_from_contract_tables() -> None:
-    features = resolve(
-        (
-            category("pa_request.channel", "Channel", levels=("x12", "fax")),
-            number("pa_request.risk_score", "Risk", bounds=(0.0, 4.0), cells=4),
-        ),
-        Available.SUBMISSION,
-        {},
-    )
-    network = Architecture(np.arange(5.0), np.array([[3, 0], [5, 1]]), 2, np.array([2]))
-    model = NeuralModel(("channel", "risk_score"), network,
-                        drawn(5, network=network).astype(np.float32))  # fmt: skip
-    frame = pl.DataFrame({"channel": ["fax", None], "risk_score": [3.5, None]})
-    codes = np.array([[1, 3], [2, 4]], dtype=np.uint8)
-    assert np.array_equal(model.predict(frame, features), model.probability(codes))
 
 
 def test_a_model_that_is_not_finite_or_of_another_size_is_refused() -> None:

@@ -20,7 +20,7 @@ from federation.client_app import app as client_app
 from federation.enrolment import enrol
 from federation.identity import REGISTRY_FILE
 from federation.in_process import run_in_process
-from federation.ledger import Ledger, ledger_file
+from federation.ledger import Ledger, LedgerMismatchError, ledger_file
 from federation.messages import MessageError, query_digest
 from federation.plan import RunPlan
 from federation.results import read_result
@@ -30,9 +30,11 @@ from federation.site import SitePolicyError, greet, site_rows
 from federation.strategy import SiteFailureError
 from models.keystream import keystream
 from models.mechanisms import SeededNoise
-from models.neural import NeuralModel
+from models.neural import Architecture, NeuralModel
+from models.neural_gradients import _batches, batch_size
 from models.neural_queries import PatientGradientQuery
 from models.neural_training import NeuralSettings
+from models.patients import PatientRows
 from models.queries import HistogramQuery
 from models.serving import ServedModel
 from models.training import largest_queries
@@ -41,6 +43,14 @@ PlanMaker = Callable[..., RunPlan]
 SAMPLED = NeuralSettings(hidden=(6,), width=3, gradient_rounds=3, sample_rate=0.3)
 NEURAL: dict[str, Any] = {"family": "neural", "neural": SAMPLED}
 PRIVATE: dict[str, Any] = {**NEURAL, "noise_seed": None}
+
+
+@pytest.fixture
+def private_sites(private_sites: list[Path]) -> list[Path]:
+    """Private sites whose ledgers count sampled releases from the first on."""
+    for file in private_sites:
+        replace(SiteManifest.load(file), sampling=True).write(file.parent)
+    return private_sites
 
 
 def gradient(plan: RunPlan, scale: float = 1.0) -> PatientGradientQuery:
@@ -148,6 +158,48 @@ def test_a_site_without_torch_says_so_before_anything_is_charged(
     words = r"provider-01 cannot take part.*pip install 'shared-ground-truth\[neural\]'"
     with pytest.raises(SitePolicyError, match=words):
         greet(private_sites[0], make_plan(**PRIVATE), "1" * 32)
+
+
+def test_a_site_samples_only_where_its_ledger_counts_sampled_releases(
+    make_plan: PlanMaker, private_sites: list[Path], coordinator: Any
+) -> None:
+    coordinator(make_plan(**PRIVATE), private_sites)
+    never = replace(SiteManifest.load(private_sites[0]), sampling=False)
+    never.write(private_sites[0].parent)
+    with pytest.raises(SitePolicyError, match=r"all its patients.*sample_rate = 1"):
+        greet(private_sites[0], make_plan(**PRIVATE), "0" * 32)
+    full = {"family": "neural", "neural": replace(SAMPLED, sample_rate=1.0), "noise_seed": None}
+    with pytest.raises(LedgerMismatchError, match="opened with sampling = true"):
+        greet(private_sites[0], make_plan(**full), "0" * 32)
+
+
+def test_memory_does_not_tell_of_a_patient_with_many_records(
+    make_plan: PlanMaker, provider_folders: list[Path]
+) -> None:
+    privacy = PrivacySettings(max_records_per_patient=1000)
+    plan = make_plan(**NEURAL, privacy=privacy)
+    query = gradient(plan)
+    network = Architecture(query.tables, query.table_shapes, query.width, query.hidden)
+    rows = site_rows(provider_folders[0] / "site.toml", plan, "train")
+    n = 4000
+    many = PatientRows(
+        codes=np.asfortranarray(np.resize(rows.codes, (n + 999, rows.codes.shape[1]))),
+        labels=np.resize(rows.labels, n + 999),
+        starts=np.array([0, *range(1000, n + 999)]),
+        weights=np.ones(n + 999),
+        max_records=1000,
+    )
+    largest = []
+    for held in (many, replace(many, starts=np.arange(n + 999))):
+        values = [
+            levels.numel() + numbers.numel() + labels.numel()
+            for levels, numbers, labels, _ in _batches(network, held, batch_size(network, held))
+        ]
+        largest.append(max(values))
+    of_record = network.n_embedded + network.n_columns + 1
+    assert largest[0] * 8 <= 2**25
+    assert batch_size(network, many) == batch_size(network, replace(many, starts=np.arange(5)))
+    assert 1000 * of_record <= largest[0]
 
 
 def test_a_site_counts_what_a_sampled_plan_costs_against_its_own_limits(

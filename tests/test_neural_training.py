@@ -114,7 +114,8 @@ def test_a_training_starts_where_its_seed_and_the_noisy_base_rate_say(pooled: Pa
     first = asked[1]
     assert isinstance(first, PatientGradientQuery)
     rate = float(pooled.weights @ pooled.labels) / pooled.n_patients
-    assert np.array_equal(first.parameters, first.architecture.initial(QUICK.seed, rate))
+    network = Architecture(first.tables, first.table_shapes, first.width, first.hidden)
+    assert np.array_equal(first.parameters, network.initial(QUICK.seed, rate))
 
 
 def test_the_last_sixth_of_the_iterates_is_averaged(pooled: PatientRows) -> None:

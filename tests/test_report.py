@@ -284,6 +284,7 @@ def experiment(n_sites: int = 10, n: int = 9000, mu: float = 0.719) -> dict[str,
                 "question": "Will the request be approved in full at its first decision?",
                 "positive": "approved",
                 "family": "additive",
+                "run": "0f" * 16,
                 "index_time": "the moment the request is received",
                 "train_sites": names,
                 "train_patients": int(train.sum() * 0.6),
@@ -298,6 +299,7 @@ def experiment(n_sites: int = 10, n: int = 9000, mu: float = 0.719) -> dict[str,
                     "multiplicity": 3,
                     "epsilon_at_multiplicity": epsilon_of(3 * mu),
                     "mu": mu,
+                    "noise_shares": 6,
                     "noise": "discrete Gaussian noise shared among the sites and summed securely",
                     "max_records_per_patient": 4,
                     "rounds": 15,
@@ -546,7 +548,10 @@ def test_what_was_measured_under_privacy_stands_with_its_intervals(
     levels = read.table("Measured under privacy by sex")[1:]
     assert levels[1][0] == HOSTILE
     assert levels[1][5] == "not enough data"
-    assert levels[2] == ["missing", "hidden: 10 or fewer, or needed to hide such a cell"]
+    assert levels[2] == [
+        "missing",
+        "hidden: 10 or fewer as far as the noise tells, or needed to hide such a cell",
+    ]
     measured["overall"]["auroc"] = None
     text, _ = page(results, tmp_path)
     assert "not enough data under the noise to say how good" in text
@@ -690,6 +695,7 @@ def test_sites_with_too_few_rows_are_neither_named_nor_drawn(
 ) -> None:
     entry = results["tasks"]["approved"]["by_site"][0]
     entry |= {"site": "tiny", "test_rows": 12, "base_rate": 0.75}
+    results["tasks"]["approved"]["train_sites"].append("tiny")
     entry["auroc"] |= {"local_only": 0.1, "federated_private": 0.9}
     text, read = page(results, tmp_path)
     assert "1 had too few test rows to tell" in text
@@ -783,9 +789,10 @@ def test_sites_that_lost_are_named(results: dict[str, Any]) -> None:
     for number, (entry, (alone, together)) in enumerate(zip(task["by_site"], pairs, strict=True)):
         entry["site"] = f"s{number}"
         entry["auroc"] = {"local_only": alone, "federated_private": together}
+    task["train_sites"] = ["s0", "s1", "s2", "s3"]
     assert by_site(site_gains(task)) == (
-        f"1 of 3 sites gained by joining, most of all s0 (+0.100); 1 lost: s1 ({MINUS}0.010); "
-        "1 stayed the same; 1 not assessed."
+        "1 of 3 training sites gained by joining, most of all s0 (+0.100); "
+        f"1 lost: s1 ({MINUS}0.010); 1 stayed the same; 1 not assessed."
     )
 
 

@@ -45,7 +45,8 @@ def test_runs_older_than_two_weeks_are_forgotten_when_another_begins(tmp_path: P
     RunState(tmp_path, RUN).keys()
     assert sorted(run.name for run in (tmp_path / "runs").iterdir()) == [RUN, "b" * 32]
     with pytest.raises(RunStateError, match="older than two weeks"):
-        RunState(tmp_path, "a" * 32).pin(b"roster")
+        RunState(tmp_path, "a" * 32).check_greeted()
+    RunState(tmp_path, RUN).check_greeted()
 
 
 def test_a_run_keeps_the_roster_that_it_shows_first(tmp_path: Path) -> None:

@@ -145,7 +145,10 @@ def test_a_plan_survives_its_text() -> None:
         assert RunPlan.from_json(ours.to_json()).to_json() == ours.to_json()
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]", "3", "null", '"plan"', "{}"])
+@pytest.mark.parametrize(
+    "text",
+    ["", "{", "[]", "3", "null", '"plan"', "{}", "9" * 5000, "[" * 100_000, '{"seed": 1e999}'],
+)
 def test_a_text_that_is_no_plan_is_refused(text: str) -> None:
     with pytest.raises(ConfigError) as caught:
         RunPlan.from_json(text)
@@ -166,6 +169,9 @@ def test_the_keys_of_a_plans_text_do_not_depend_on_their_order() -> None:
         ({"test_share": 0.0}, "test_share"),
         ({"test_share": 1.0}, "test_share"),
         ({"test_share": math.nan}, "test_share"),
+        ({"split_key": ""}, "split_key"),
+        ({"split_key": "k" * 201}, "split_key"),
+        ({"split_key": "a\nb"}, "split_key"),
     ],
 )
 def test_a_plan_that_cannot_be_carried_out_is_refused(changes: dict[str, Any], word: str) -> None:
@@ -338,8 +344,25 @@ def test_a_patient_at_several_sites_is_promised_less_by_a_sampled_plan() -> None
     assert alone > 3.0
 
 
+def test_a_sites_own_share_of_the_noise_is_what_is_left_if_all_others_collude() -> None:
+    ours = plan(sites=SITES)
+    assert ours.noise_shares == 6
+    for side, cost in ours.costs_alone().items():
+        assert cost.mu_squared == pytest.approx(6 * ours.costs()[side].mu_squared)
+    query = HistogramQuery(np.array([2]))
+    release = ours.release(query, retry=False)
+    own = query.sensitivity / release.noise_std(1)  # against what the sum's noise gives
+    assert own**2 == pytest.approx(6 * (ours.mu_of("histogram") or 0.0) ** 2, rel=0.01)
+
+
 def test_several_plans_promise_what_they_cost_together() -> None:
     parts = [plan(privacy={"epsilon": 1}), sampled(1.0)]
     together = promise(parts).epsilon or 0.0
     assert 1.2 < together < 2.0
-    assert promise([plan(privacy={"epsilon": "none"})]).epsilon is None
+    open_plan = plan(privacy={"epsilon": "none"})
+    for plans in ([open_plan], [*parts, open_plan]):
+        told = promise(plans)
+        assert (told.epsilon, told.epsilon_at_multiplicity) == (None, None)
+    for wrong in ([], [plan(), plan(privacy={"epsilon": 3, "delta": 1e-6})]):
+        with pytest.raises(ValueError, match="one delta"):
+            promise(wrong)

@@ -19,7 +19,7 @@ from federation.plan import RunPlan
 from federation.roster import SecureSumError
 from federation.secure_sum import Upload
 from federation.settings import PrivacySettings
-from federation.strategy import SiteFailureError, TrainingResult, run
+from federation.strategy import SiteFailureError, TrainingResult, on_each_round, run
 from models.mechanisms import GaussianSum
 
 PlanMaker = Callable[..., RunPlan]
@@ -317,7 +317,10 @@ def test_a_run_goes_on_without_a_site_that_vanishes_at_any_round(
     make_plan: PlanMaker, provider_folders: list[Path], after: int
 ) -> None:
     plan = make_plan(privacy=TOLERANT)
-    result = carry_out(plan, provider_folders, deeds={BAD: vanish(after)})
+    done: list[int] = []
+    with on_each_round(lambda: done.append(1)):
+        result = carry_out(plan, provider_folders, deeds={BAD: vanish(after)})
+    assert len(done) == len(result.rounds)
     assert [(each.site, each.reason) for each in result.dropouts] == [(BAD, f"{BAD}: disk full")]
     assert [record.sites for record in result.rounds] == [3] * after + [2] * (7 - after)
     assert [record.retries for record in result.rounds] == [0] * after + [1] + [0] * (6 - after)

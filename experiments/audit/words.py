@@ -4,7 +4,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from experiments.audit.bound import CONFIDENCE
+from experiments.audit.bound import CONFIDENCE, epsilon_lower_bound
 from experiments.audit.run import Audit
 
 
@@ -22,8 +22,8 @@ def _facts(found: Audit) -> dict[str, str]:
         "claim": f"epsilon = {found.claim:.4g} at delta = {found.delta:g}, for a patient",
         "lower bound": f"epsilon = {found.lower_bound:.4g}, {CONFIDENCE:.0%} confidence; guesses "
         "of all runs count together, no run is picked",
-        "guesses": f"{found.right:,} of {found.guesses:,} right; of the other {rest:,} canaries "
-        "the attacker is too unsure",
+        "guesses": f"{found.right:,} of {found.guesses:,} right; of the other {rest:,} coins the "
+        "attacker is too unsure",
         "sums": "\n".join(found.flaws)
         or f"in all {found.sums:,} sums the noise is as promised, no canary changes more than the "
         "bound, and none the part of another patient",
@@ -36,4 +36,10 @@ def _verdict(found: Audit) -> str:
         return "NOT consistent with the claim: the guesses rule it out"
     if found.flaws:
         return "NOT consistent with the claim: the sums are not what it rests on"
+    best = epsilon_lower_bound(found.canaries, found.guesses, found.guesses, found.delta)
+    if best <= found.claim:
+        return (
+            "consistent with the claim, but even if every guess had been right it would have been: "
+            "take more canaries or repeats"
+        )
     return "consistent with the claim (an audit can refute a promise, it cannot prove one)"

@@ -6,24 +6,30 @@ from dataclasses import replace
 from experiments.config import ExperimentConfig
 from experiments.forecast.declarations import Declared
 from experiments.forecast.releases import mu_of_sum
-from experiments.site_check import MIN_PATIENTS
+from experiments.plans import MIN_PATIENTS
 from federation.plan import RunPlan
+from federation.settings import PrivacySettings
 from models.accounting import gdp_epsilon, gdp_mu
 from models.resolution import LARGE_KAPPA, Resolution, expected_loss
 
 _WIDEST = 0.1
+_FEWEST_SAMPLED = 500
 _LARGEST_EPSILON = 10.0  # nobody is advised to ask for more
+
+
+def promise_warnings(privacy: PrivacySettings) -> list[str]:
+    """What holds of a promise of privacy whatever it is made for."""
+    if privacy.epsilon is None:
+        return ["Trained without privacy: never do this with private data."]
+    if privacy.epsilon > _LARGEST_EPSILON:
+        return ["An epsilon above 10 promises little: see how it was chosen."]
+    return []
 
 
 def network_warnings(config: ExperimentConfig, declared: Declared) -> tuple[str, ...]:
     """What holds whatever the task."""
-    privacy = config.privacy
-    if privacy.epsilon is None:
-        return ("Trained without privacy: never do this with private data.",)
-    warnings = []
-    if privacy.epsilon > _LARGEST_EPSILON:
-        warnings.append("An epsilon above 10 promises little: see how it was chosen.")
-    if privacy.delta * declared.patients > 1:
+    privacy, warnings = config.privacy, promise_warnings(config.privacy)
+    if privacy.epsilon is not None and privacy.delta * declared.patients > 1:
         warnings.append(
             f"delta = {privacy.delta:g} is above one in {declared.patients:,} patients: a promise "
             f"that may fail for somebody. Set privacy.delta to {0.1 / declared.patients:.0e}."
@@ -63,6 +69,12 @@ def task_warnings(
             f"{declared.patients:,} patients at {n_sites} sites are more than "
             f"privacy.max_patients_per_site = {plan.privacy.max_patients_per_site:,} allows; sums "
             "would be cut off."
+        )
+    rate = min((plan.sample_rate_of(step) for step in plan.steps), default=1.0)
+    if (in_a_round := rate * n_sites * per_site) < _FEWEST_SAMPLED and rate < 1:
+        warnings.append(
+            f"neural.sample_rate = {rate:g} leaves about {in_a_round:.0f} patients of all sites in "
+            "a round: too few to learn from. Take a larger rate."
         )
     if configured and configured.kappa > LARGE_KAPPA:
         loss = expected_loss(configured.kappa)

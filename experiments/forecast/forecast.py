@@ -12,7 +12,6 @@ import numpy as np
 from data_contracts.catalog import CONTRACTS
 from data_contracts.features import grid_of
 from experiments.config import ExperimentConfig
-from experiments.federation_data import Site
 from experiments.forecast.advice import network_warnings, task_warnings
 from experiments.forecast.declarations import Declared, declare
 from experiments.forecast.releases import (
@@ -21,7 +20,7 @@ from experiments.forecast.releases import (
     mu_of_sum,
     releases,
 )
-from experiments.task_run import make_plan, noise_in_words
+from experiments.plans import make_plan, noise_in_words
 from federation.plan import RunPlan
 from federation.promise import Promise, promise
 from federation.settings import ConfigError
@@ -50,14 +49,14 @@ class StandardError:
 
     Attributes:
         sampling: From the choice of held-out patients.
-        training_noise: From the noise in the model; 0 where it has not been measured, which is
-            for the neural family.
+        training_noise: From the noise in the model; None where it has not been measured, as for
+            networks.
         evaluation_noise: From the noise in the evaluation.
-        total: From all of them together; they are independent.
+        total: From all that are known together; they are independent.
     """
 
     sampling: float
-    training_noise: float
+    training_noise: float | None
     evaluation_noise: float
     total: float
 
@@ -167,8 +166,7 @@ def forecast(
         raise ConfigError(f"--base-rate is the rarer label's share, up to 0.5, not {base_rate}")
     declared = declare(config.data, patients)
     rate = ASSUMED_BASE_RATE if base_rate is None else base_rate
-    sites = [Site(manifest, {}, {}, 0) for manifest in declared.sites]
-    plans = [make_plan(config, task, sites) for task in config.tasks]
+    plans = [make_plan(config, task, declared.sites) for task in config.tasks]
     return Forecast(
         name=config.name,
         patients=declared.patients,
@@ -257,10 +255,12 @@ def _standard_error(
     sampling = sampling_std(ASSUMED_AUROC, positives, negatives)
     if plan.mu is None or not isinstance(query, EvaluationQuery):
         return StandardError(sampling, 0.0, 0.0, sampling)
-    training = loss.noise_std if loss else 0.0
+    training = loss.noise_std if loss else None
     std = mechanism_for(plan, query).noise_std(len(plan.sites))
     counts = query.unpack(np.zeros(query.n_values), std).overall
     evaluation = histogram_std(
         ASSUMED_AUROC, positives, negatives, noise_std=counts.noise_std, bins=counts.bins.n_bins
     )
-    return StandardError(sampling, training, evaluation, math.hypot(sampling, training, evaluation))
+    return StandardError(
+        sampling, training, evaluation, math.hypot(sampling, training or 0.0, evaluation)
+    )

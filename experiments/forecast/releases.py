@@ -15,6 +15,7 @@ from federation.settings import RETRY
 from models.discrete_gaussian import CUT
 from models.mechanisms import LOG2_STD, GaussianSum, SumOverflowError
 from models.queries import Query
+from models.training import largest_queries
 
 SITE_BITS, SUM_BITS = 52, 63
 """A site's sum stays below 2^52 units, a sum over sites below 2^63; more is refused."""
@@ -32,6 +33,7 @@ class Release:
         step: Name of the step; "retry" for rounds that are repeated after sites have vanished.
         patients: "train" or "held_out"; "either" for a retry.
         rounds: Number of releases; of retries, at most.
+        sample_rate: Probability with which a patient takes part in each.
         mu: Privacy of one release in Gaussian DP, for a patient who takes part in it; None without
             privacy.
         share: Share of the task's budget (mu squared) of all of them.
@@ -47,6 +49,7 @@ class Release:
     step: str
     patients: str
     rounds: int
+    sample_rate: float
     mu: float | None
     share: float | None
     sensitivity: float | None = None
@@ -68,6 +71,19 @@ def releases(plan: RunPlan, queries: Sequence[Query]) -> tuple[Release, ...]:
     """
     found = [_release(plan, query) for query in queries]
     return (*found, _retries(plan)) if plan.retries else tuple(found)
+
+
+def check_feasible(plan: RunPlan) -> None:
+    """Make sure that a plan can be carried out, before anything is released.
+
+    Raises:
+        InfeasiblePlanError: See `releases`.
+    """
+    first: dict[str, Query] = {}
+    most = plan.privacy.max_records_per_patient
+    for query in largest_queries(plan.training(), max_records=most, private=plan.mu is not None):
+        first.setdefault(query.step, query)
+    releases(plan, list(first.values()))
 
 
 def mechanism_for(plan: RunPlan, query: Query, *, retry: bool = False) -> GaussianSum:
@@ -104,7 +120,7 @@ def _release(plan: RunPlan, query: Query) -> Release:
     side = plan.population_of(step).side
     if plan.mu is None:
         bound = query.sensitivity if math.isfinite(query.sensitivity) else None
-        return Release(step, side, rounds, None, None, bound, values=query.n_values)
+        return Release(step, side, rounds, 1.0, None, None, bound, values=query.n_values)
     if plan.retries:
         mechanism_for(plan, query, retry=True)
     mechanism = mechanism_for(plan, query)
@@ -113,6 +129,7 @@ def _release(plan: RunPlan, query: Query) -> Release:
         step,
         side,
         rounds,
+        plan.sample_rate_of(step),
         mu=mechanism.mu,
         share=plan.share_of(step),
         sensitivity=mechanism.sensitivity,
@@ -124,4 +141,4 @@ def _release(plan: RunPlan, query: Query) -> Release:
 
 
 def _retries(plan: RunPlan) -> Release:
-    return Release(RETRY, "either", plan.retries, plan.mu_of(RETRY), plan.share_of(RETRY))
+    return Release(RETRY, "either", plan.retries, 1.0, plan.mu_of(RETRY), plan.share_of(RETRY))

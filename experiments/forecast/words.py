@@ -9,7 +9,7 @@ from experiments.forecast.releases import SITE_BITS, SUM_BITS, Release
 from federation.promise import Promise
 from models.resolution import MEASURED_KAPPA
 
-_HEADINGS = ("rounds", "mu of\none", "share\nof mu²", "L2\nbound", "noise\nstd", "values", "bytes")
+_HEADINGS = ("rounds", "mu of\none", "share\nof mu²", "L2\nbound", "noise of\nall sites", "values")
 
 
 def print_forecast(forecast: Forecast, console: Console) -> None:
@@ -51,17 +51,16 @@ def _releases(task: TaskForecast) -> Table:
 
 
 def _row(release: Release) -> list[str]:
-    values = release.values
     return [
         release.step,
-        release.patients.replace("_", " "),
+        release.patients.replace("_", " ")
+        + (f", {release.sample_rate:.3g} of them" if release.sample_rate < 1 else ""),
         str(release.rounds),
-        _figure(release.mu, ".4f"),
+        _figure(release.mu, ".4g"),
         _figure(release.share, ".1%"),
         _figure(release.sensitivity, ".4g"),
         _figure(release.noise_std, ".4g"),
-        _figure(values, ",d"),
-        _figure(None if values is None else 8 * values * release.rounds, ",d"),
+        _figure(release.values, ",d"),
     ]
 
 
@@ -105,6 +104,7 @@ def _bounds(task: TaskForecast) -> str:
     if not sums:
         return ""
     return (
+        "values, L2 bounds and noise are at most so large, as rare levels get no column\n"
         f"no sum passes 2^{max(sums):.1f} of 2^{SUM_BITS} units, no site's own "
         f"2^{max(own):.1f} of 2^{SITE_BITS}"
     )
@@ -150,9 +150,10 @@ def _loss(task: TaskForecast) -> str:
 
 def _exactness(task: TaskForecast, forecast: Forecast) -> str:
     error = task.standard_error
+    training = "not known" if error.training_noise is None else f"{error.training_noise:.4f}"
     return (
         f"AUROC's standard error {error.total:.4f}: {task.held_out_patients:,} held-out patients "
-        f"{error.sampling:.4f}, noise in the model {error.training_noise:.4f}, in the evaluation "
+        f"{error.sampling:.4f}, noise in the model {training}, in the evaluation "
         f"{error.evaluation_noise:.4f} (for an AUROC of {forecast.auroc:g} and a rarer label of "
         f"{forecast.base_rate:.1%})"
     )

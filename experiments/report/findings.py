@@ -106,8 +106,9 @@ def evaluation(task: Record) -> str:
     area, gap = overall["auroc"], overall["gap"]
     if area is None or not known(area["value"]):
         return "There are not enough data under the noise to say how good the model is."
+    asked = "Asked privately" if known(task["privacy"]["epsilon"]) else "Asked without any noise"
     sentence = (
-        f"Asked privately, the sites put the AUROC at {decimal(area['value'])} "
+        f"{asked}, the sites put the AUROC at {decimal(area['value'])} "
         f"(95 % interval {decimal(area['low'])} to {decimal(area['high'])})"
     )
     if gap is not None and known(gap["value"]):
@@ -217,7 +218,7 @@ def privacy(task: Record) -> str:
     if not known(spent["epsilon"]):
         return f"{NO_PRIVACY}. No noise was added, so no privacy budget was spent."
     sentence = (
-        f"Training this model spent ε = {significant(spent['epsilon'])} "
+        f"Training this model and measuring it may cost ε = {significant(spent['epsilon'])} "
         f"(δ = {significant(spent['delta'])}) per {spent['unit']}"
     )
     if known(spent["epsilon_at_multiplicity"]):
@@ -225,12 +226,16 @@ def privacy(task: Record) -> str:
             f", or {significant(spent['epsilon_at_multiplicity'])} for one who stands at "
             f"{plural(spent['multiplicity'], 'site')}"
         )
-    shared = [release for release in spent["releases"] if known(release["share"])]
+    shared = [
+        release
+        for release in spent["releases"]
+        if known(release["share"]) and release["patients"] == "train"
+    ]
     if shared:
         largest = max(shared, key=lambda release: float(release["share"]))
         sentence += (
-            f"; the largest part, {percent(largest['share'], 0)}, went to "
-            f"“{largest['step'].replace('_', ' ')}”"
+            f"; of what training may cost, the largest part, {percent(largest['share'], 0)}, is "
+            f"for “{largest['step'].replace('_', ' ')}”"
         )
     return sentence + "."
 

@@ -18,6 +18,7 @@ from experiments.report.formats import (
 
 # With fewer rows of either outcome an AUROC says next to nothing of a site.
 FEWEST_OF_EACH = 10
+_NO_NOISE = "federated_no_noise"
 
 Record = Mapping[str, Any]
 
@@ -32,7 +33,8 @@ class SiteGain:
         test_rows: Rows it was tested on.
         base_rate: Share of them with the positive label.
         alone: AUROC of the model trained at this site only.
-        together: AUROC of the federated private model on the same rows.
+        together: AUROC of the federated model on the same rows.
+        trains: Whether it took part in training; others are measured only.
     """
 
     site: str
@@ -41,6 +43,7 @@ class SiteGain:
     base_rate: float | None
     alone: float | None
     together: float | None
+    trains: bool = True
 
     @property
     def gain(self) -> float | None:
@@ -96,7 +99,8 @@ def site_gains(task: Record) -> list[SiteGain]:
             test_rows=entry["test_rows"],
             base_rate=entry["base_rate"],
             alone=entry["auroc"]["local_only"],
-            together=entry["auroc"].get("federated_private"),
+            together=entry["auroc"].get("federated_private", entry["auroc"].get(_NO_NOISE)),
+            trains=entry["site"] in task["train_sites"],
         )
         for entry in task["by_site"]
     ]
@@ -109,12 +113,14 @@ def site_gains(task: Record) -> list[SiteGain]:
 
 def by_site(gains: Sequence[SiteGain]) -> str:
     """Who gained by joining, and who lost."""
+    others = [one for one in gains if not one.trains]
+    gains = [one for one in gains if one.trains]
     compared = [(one, one.gain) for one in gains if one.comparable and one.gain is not None]
     if not compared:
         return "No site could be compared with its own model, so gains are not assessed."
     gained = [(one, gain) for one, gain in compared if round(gain, 3) > 0]
     lost = [(one, gain) for one, gain in reversed(compared) if round(gain, 3) < 0]
-    sentence = f"{len(gained)} of {plural(len(compared), 'site')} gained by joining"
+    sentence = f"{len(gained)} of {plural(len(compared), 'training site')} gained by joining"
     if gained:
         sentence += f", most of all {_with_gain(gained[:1])[0]}"
     if lost:
@@ -130,17 +136,21 @@ def by_site(gains: Sequence[SiteGain]) -> str:
         sentence += f"; {small} had too few test rows to tell"
     if missing:
         sentence += f"; {missing} {NOT_ASSESSED}"
+    if others:
+        sentence += f"; {plural(len(others), 'more site')} did not train and were only measured"
     return sentence + "."
 
 
 def chance(gains: Sequence[SiteGain]) -> str:
     """How much of a site's difference may be chance."""
     margins = sorted(
-        (one.margin, one.test_rows) for one in gains if one.comparable and one.margin is not None
+        (one.test_rows or 0, one.margin)
+        for one in gains
+        if one.comparable and one.margin is not None
     )
     if not margins:
         return ""
-    margin, rows = margins[len(margins) // 2]
+    rows, margin = margins[len(margins) // 2]
     return (
         f"At a middling site ({count(rows)} test rows) an AUROC is uncertain by about "
         f"±{decimal(margin, 2)} (95%, Hanley and McNeil 1982). Both models are scored on the same "
