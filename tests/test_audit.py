@@ -5,6 +5,7 @@ import json
 import math
 from collections.abc import Callable
 from dataclasses import replace
+from io import StringIO
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
+from rich.console import Console
 
 from data_contracts.errors import GroundTruthError
 from data_contracts.manifest import MANIFEST_NAME
@@ -465,7 +467,7 @@ def test_the_command_tells_what_it_found(command: Command) -> None:
     assert "epsilon = 2 at delta = 1e-05" in words
     assert "verdict consistent with the claim" in words
     assert "proven" not in words
-    assert "Auditing 1 runs" in err
+    assert "Auditing 1 run ..." in err
 
 
 def test_the_command_prints_json(command: Command) -> None:
@@ -506,13 +508,18 @@ def test_the_defaults_of_the_command_are_those_of_an_audit() -> None:
 
 
 def test_flawed_sums_alone_are_not_consistent() -> None:
-    from io import StringIO
-
-    from rich.console import Console
-
     found = Audit(1.0, 1e-5, 0.2, 100, 10, 7, 7, ("gram: something",))
     text = StringIO()
     print_audit(found, Console(file=text, width=200))
     assert not found.consistent
     assert "the sums are not what it rests on" in text.getvalue()
     assert "gram: something" in text.getvalue()
+
+
+def test_so_few_guesses_that_none_could_refute_the_claim_are_said_to_be_few() -> None:
+    text = StringIO()
+    print_audit(Audit(3.0, 1e-5, 0.0, 3, 2, 2, 7, ()), Console(file=text, width=200))
+    assert "even if every guess had been right" in text.getvalue()
+    text = StringIO()
+    print_audit(Audit(1.0, 1e-5, 0.2, 600, 60, 40, 84, ()), Console(file=text, width=200))
+    assert "it cannot prove one" in text.getvalue()

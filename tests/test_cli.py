@@ -3,6 +3,7 @@
 import json
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import polars as pl
@@ -389,6 +390,31 @@ def test_folder_that_cannot_be_written_is_the_users_to_mend(
 ) -> None:
     (tmp_path / "file").write_text("")
     assert_refused(invoke("run", settings, "--out", "file/run"), "file/run")
+
+
+def test_site_check_counts_the_patients_that_a_run_would_train_on(
+    invoke: Invoke, network: Path
+) -> None:
+    site = network / "sites/provider-01"
+    tokens = pl.read_parquet(SiteManifest.load(site).tables["pa_request"] / "*.parquet")
+    few = tokens["patient_token"].unique().sort()[:24].to_list()
+    rewrite(
+        network, "provider-01", "pa_request",
+        lambda frame: frame.filter(pl.col("patient_token").is_in(few)),
+    )  # fmt: skip
+    result = invoke("site", "check", site)
+    assert_refused(result, "no task can be trained")
+    assert re.search(r"of them to train on, at least 20 are\s+needed", result[1])
+    _, out, _ = invoke("site", "check", network / "sites/payer-1")
+    assert "providers train it, a payer is measured" in out
+
+
+def test_site_check_knows_how_many_patients_were_declared(invoke: Invoke, network: Path) -> None:
+    site = network / "sites/provider-01"
+    replace(SiteManifest.load(site), max_patients=100).write(site)
+    result = invoke("site", "check", site)
+    assert_refused(result, "no task can be trained")
+    assert "site.toml says at most 100: raise max_patients" in result[1]
 
 
 def test_site_check_tells_of_every_bad_table_at_once(invoke: Invoke, network: Path) -> None:

@@ -4,11 +4,14 @@ import json
 import math
 import re
 from collections.abc import Callable
+from dataclasses import replace
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from rich.console import Console
 
 from data_contracts.errors import GroundTruthError
 from data_contracts.manifest import SiteManifest
@@ -25,12 +28,14 @@ from experiments.forecast.advice import network_warnings
 from experiments.forecast.declarations import declare, patients_per_request
 from experiments.forecast.forecast import forecast
 from experiments.forecast.releases import InfeasiblePlanError
+from experiments.forecast.words import print_forecast
 from experiments.job import run_experiment
 from experiments.plans import make_plan
 from experiments.progress import Reporter
 from federation.settings import ConfigError, PrivacySettings
 from models.accounting import gdp_epsilon, gdp_mu
 from models.additive_training import AdditiveSettings
+from models.neural_training import NeuralSettings
 from models.resolution import kappa
 from models.tasks.task import TaskDataError
 
@@ -427,6 +432,36 @@ def test_more_values_than_a_site_sends_are_refused(monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr("experiments.forecast.releases.MAX_VALUES", 4000)
     with pytest.raises(InfeasiblePlanError, match=r"step gram asks for 5,565 values.* 4,000"):
         forecast(DEMO)
+
+
+def test_of_a_network_only_what_is_known_is_foretold() -> None:
+    sampled = NeuralSettings(sample_rate=0.2)
+    ahead = forecast(replace(DEMO, tasks=("approved",), family="neural", neural=sampled))
+    (task,) = ahead.tasks
+    assert (task.resolution, task.advised, task.expected_loss) == (None, None, None)
+    assert task.standard_error.training_noise is None
+    rates = {release.step: release.sample_rate for release in task.releases}
+    assert rates["gradient"] == 0.2
+    assert {rate for step, rate in rates.items() if step != "gradient"} == {1.0}
+    console = Console(width=100, record=True, file=StringIO())
+    print_forecast(ahead, console)
+    text = re.sub(r"\s+", " ", console.export_text())
+    for words in (
+        "train, 0.2 of them",
+        f"network of {task.parameters:,} parameters",
+        "what noise takes from a network has not been measured",
+        "noise in the model not known",
+    ):
+        assert words in text
+
+
+def test_too_few_patients_in_a_round_are_warned_of() -> None:
+    rare = NeuralSettings(sample_rate=0.001)
+    config = replace(DEMO, tasks=("approved",), family="neural", neural=rare)
+    (task,) = forecast(config).tasks
+    assert any("neural.sample_rate = 0.001 leaves about" in each for each in task.warnings)
+    few = forecast(replace(config, neural=NeuralSettings(sample_rate=0.5))).tasks[0]
+    assert not any("sample_rate" in each for each in few.warnings)
 
 
 # --- the command --------------------------------------------------------------------------------

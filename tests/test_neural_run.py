@@ -15,6 +15,7 @@ import pytest
 from data_contracts.features import grid_of
 from data_contracts.manifest import SiteManifest
 from experiments.config import DataSettings, ExperimentConfig
+from experiments.forecast.forecast import forecast
 from experiments.job import run_experiment
 from federation.client_app import app as client_app
 from federation.enrolment import enrol
@@ -276,6 +277,12 @@ def test_an_experiment_with_a_network_is_reported_served_and_compared(tmp_path: 
     )
     assert train == pytest.approx(releases["evaluation"]["share"])
     assert [rung["model"] for rung in task["ladder"]][1] == "federated_private"
+    assert task["ladder"][0]["label"] == "Each site alone, additive"
+    foretold = forecast(config).tasks[0]
+    assert foretold.rounds == task["privacy"]["rounds"] == 11
+    for told, step in zip(foretold.releases, task["privacy"]["releases"], strict=False):
+        for name in ("sample_rate", "rounds", "share", "sensitivity", "noise_std"):
+            assert getattr(told, name) == step[name]
     assert task["ladder"][1]["auroc"] > 0.5
     page = (tmp_path / "run" / "report.html").read_text(encoding="utf-8")
     assert "no feature&#39;s part in a prediction can be read off" in page

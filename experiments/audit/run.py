@@ -155,7 +155,8 @@ def audit(settings: AuditSettings, reporter: Reporter) -> Audit:
         coins: list[Flags] = []
         found: list[Vector] = []
         sums: list[OpenedSum] = []
-        with reporter.steps(f"Auditing {settings.repeats} runs", settings.repeats) as steps:
+        title = f"Auditing {settings.repeats} run" + "s" * (settings.repeats > 1)
+        with reporter.steps(title, settings.repeats) as steps:
             for number in range(1, settings.repeats + 1):
                 tossed = rng.random(settings.canaries) < 0.5
                 canaries.plant(tossed)
