@@ -218,7 +218,8 @@ def _decode_query(arrays: dict[str, Array], config: dict[str, Any]) -> Query:
             f"{cls.__name__} needs {', '.join(sorted(types))}; got {', '.join(sorted(values))}"
         )
     for name, value in values.items():
-        if isinstance(value, np.ndarray) != (typing.get_origin(types[name]) is np.ndarray):
+        is_array = isinstance(value, np.ndarray) and value.ndim > 0
+        if is_array != (typing.get_origin(types[name]) is np.ndarray):
             raise MessageError(f"{cls.__name__}.{name} is an array or a number, and not as here")
         _check_range(value, f"{cls.__name__}.{name}")
     try:
@@ -273,7 +274,7 @@ def _array(array: Array, name: str, types: tuple[type, ...]) -> NDArray[Any]:
         raise MessageError(f"array {name!r} cannot be read: {type(error).__name__}") from None
     if not isinstance(values, np.ndarray):
         raise MessageError(f"array {name!r} is no single array")
-    if values.ndim not in (1, 2) or (values.ndim == 2 and not values.size):
+    if values.ndim > 2 or (values.ndim == 2 and not values.size):
         # An array of no values may claim any number of rows.
         raise MessageError(f"array {name!r} has shape {values.shape}")
     if values.dtype not in types:

@@ -325,7 +325,7 @@ def test_at_one_order_nothing_costs_less_than_in_the_best_way(file: Path, epsilo
     while True:
         number += 1
         rate = (1.0, 0.3, 0.05)[number % 3]
-        made = charge(number, mu=0.15 / rate**0.5, sample_rate=rate)
+        made = charge(number, mu=0.05 / rate**0.5, sample_rate=rate)
         if not ledger.can_pay({TRAIN: made.cost}):
             with pytest.raises(BudgetExceededError, match=f"The budget is {epsilon:g}"):
                 ledger.charge(made)
