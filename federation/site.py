@@ -1,7 +1,7 @@
 """What a site computes and releases. In a run, nothing else sees a site's rows."""
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -48,7 +48,7 @@ class SiteError(GroundTruthError):
 
 
 def site_rows(manifest_file: Path, plan: RunPlan, side: Side) -> PatientRows:
-    """The site's rows on one side of the split, read once per process until a file changes.
+    """The site's rows on one side of the split, read anew where a file or what is asked changes.
 
     Args:
         manifest_file: The site's site.toml.
@@ -67,30 +67,35 @@ def site_rows(manifest_file: Path, plan: RunPlan, side: Side) -> PatientRows:
         (file.stat().st_mtime_ns, file.stat().st_size) for file in files if file.exists()
     )
     most = plan.privacy.max_records_per_patient
-    state = (plan.task, plan.features(), plan.split_key, plan.test_share, most, states)
-    if manifest_file not in _held or _held[manifest_file][0] != state:
-        tables = read_tables(manifest, only=plan.the_task.tables)
-        valid = {name: table.rows for name, table in tables.items()}
-        rows = assemble(plan.the_task, valid, plan.features(), site=manifest.name)
-        train, held_out = rows.split(key=plan.split_key, test_share=plan.test_share)
-        _held[manifest_file] = (
-            state,
-            train.by_patient(max_records=most),
-            held_out.by_patient(max_records=most),
-        )
-    _, *sides = _held[manifest_file]
-    found = sides[side == "held_out"]
-    if found.n_patients > plan.privacy.max_patients_per_site:
+    wanted = (plan.task, plan.features(), plan.split_key, plan.test_share, most, states)
+    # Looked up once: another thread may put another plan's rows there at any time.
+    held, sides = _held.get(manifest_file, (None, {}))
+    if held != wanted:
+        sides = _read_sides(manifest, plan)
+        _held[manifest_file] = wanted, sides
+    if sides[side].n_patients > plan.privacy.max_patients_per_site:
         raise TooManyPatientsError(
             f"site {manifest.name} has more patients than the plan is made for, "
             f"{plan.privacy.max_patients_per_site:,}: declare max_patients in its site.toml, so "
             "that such plans are refused at once"
         )
-    return found
+    return sides[side]
 
 
 # The rows of each site's latest plan: a process may hold several sites, and none for long.
-_held: dict[Path, tuple[tuple[object, ...], PatientRows, PatientRows]] = {}
+_held: dict[Path, tuple[object, Mapping[Side, PatientRows]]] = {}
+
+
+def _read_sides(manifest: SiteManifest, plan: RunPlan) -> Mapping[Side, PatientRows]:
+    tables = read_tables(manifest, only=plan.the_task.tables)
+    valid = {name: table.rows for name, table in tables.items()}
+    rows = assemble(plan.the_task, valid, plan.features(), site=manifest.name)
+    train, held_out = rows.split(key=plan.split_key, test_share=plan.test_share)
+    most = plan.privacy.max_records_per_patient
+    return {
+        "train": train.by_patient(max_records=most),
+        "held_out": held_out.by_patient(max_records=most),
+    }
 
 
 def greet(manifest_file: Path, plan: RunPlan, run: str) -> KeyOffer | None:

@@ -203,6 +203,29 @@ def test_reasons_that_depend_on_private_rows_stay_at_the_site(
             raise error("the plan asks for something else")
 
 
+def test_a_plan_gets_its_own_rows_whatever_another_plan_asks_meanwhile(
+    make_plan: PlanMaker, provider_folders: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = provider_folders[0] / "site.toml"
+    one, other = make_plan(split_key="one"), make_plan(
+        split_key="other", privacy=PrivacySettings(max_records_per_patient=1)
+    )  # fmt: skip
+    expected = site_rows(file, one, "train")
+    site_rows(file, make_plan(split_key="a third"), "train")
+
+    def overtaken(manifest: SiteManifest, plan: RunPlan) -> Any:
+        found = read(manifest, plan)
+        if plan is one:
+            site_rows(file, other, "train")
+        return found
+
+    read = site._read_sides
+    monkeypatch.setattr(site, "_read_sides", overtaken)
+    found = site_rows(file, one, "train")
+    assert found.max_records == expected.max_records == 4
+    assert np.array_equal(found.codes, expected.codes)
+
+
 def test_changed_data_are_read_again(
     make_plan: PlanMaker, provider_folders: list[Path], tmp_path: Path
 ) -> None:
