@@ -206,21 +206,22 @@ def test_reasons_that_depend_on_private_rows_stay_at_the_site(
 def test_a_plan_gets_its_own_rows_whatever_another_plan_asks_meanwhile(
     make_plan: PlanMaker, provider_folders: list[Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    file = provider_folders[0] / "site.toml"
-    one, other = make_plan(split_key="one"), make_plan(
-        split_key="other", privacy=PrivacySettings(max_records_per_patient=1)
-    )  # fmt: skip
+    file, one = provider_folders[0] / "site.toml", make_plan(split_key="one")
+    privacy = PrivacySettings(max_records_per_patient=1)
+    other = make_plan(split_key="other", privacy=privacy)
     expected = site_rows(file, one, "train")
-    site_rows(file, make_plan(split_key="a third"), "train")
 
-    def overtaken(manifest: SiteManifest, plan: RunPlan) -> Any:
-        found = read(manifest, plan)
-        if plan is one:
+    class Contested(dict[Path, Any]):
+        """Whatever is put there is at once overtaken by another thread with another plan."""
+
+        def __setitem__(self, key: Path, value: Any) -> None:
+            super().__setitem__(key, value)
+            monkeypatch.setattr(site, "_held", {})
             site_rows(file, other, "train")
-        return found
+            super().__setitem__(key, site._held[file])
+            monkeypatch.setattr(site, "_held", self)
 
-    read = site._read_sides
-    monkeypatch.setattr(site, "_read_sides", overtaken)
+    monkeypatch.setattr(site, "_held", Contested())
     found = site_rows(file, one, "train")
     assert found.max_records == expected.max_records == 4
     assert np.array_equal(found.codes, expected.codes)
