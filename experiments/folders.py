@@ -68,10 +68,8 @@ def _prepare(folder: Path, config: ExperimentConfig, if_present: IfPresent) -> N
     made = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
     if if_present == "resume" and CONFIG_NAME not in made:
         raise FolderInUseError(f"{folder} holds no run to go on with (no {CONFIG_NAME})")
-    if made - {
-        CONFIG_NAME,
-        _LOCK_NAME,
-    }:  # settings alone are what a run leaves that could not start
+    made -= {CONFIG_NAME, _LOCK_NAME}  # settings alone are what a run leaves that could not start
+    if made:
         if if_present == "refuse":
             raise FolderInUseError(
                 f"{folder} is not empty: go on with --resume, replace it with --overwrite, or "

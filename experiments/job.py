@@ -19,7 +19,7 @@ from experiments.config import ExperimentConfig
 from experiments.federation_data import Site, check_sites, fingerprint, make_network
 from experiments.folders import IfPresent, open_run
 from experiments.forecast.advice import promise_warnings
-from experiments.forecast.releases import check_feasible
+from experiments.forecast.releases import releases
 from experiments.plans import make_plan, noise_in_words
 from experiments.progress import Reporter
 from experiments.report import render
@@ -75,7 +75,7 @@ def _run(
     manifests = [site.manifest for site in sites]
     plans = [make_plan(config, task, manifests) for task in config.tasks]
     for plan in plans:
-        check_feasible(plan)
+        releases(plan)  # what cannot be carried out is refused before anything is released
     print_of_data = fingerprint(network)
     tasks = {
         plan.task: run_task(

@@ -235,7 +235,8 @@ class Ledger:
             if charge.sample_rate < 1 and self._budget is not None and self.order is None:
                 raise LedgerMismatchError(
                     f"the ledger of site {self.site} counts releases of all patients only, and "
-                    f"this one samples {charge.sample_rate:g} of them"
+                    f"this one samples {charge.sample_rate:g} of them; whether releases may sample "
+                    "is decided before the first one, with sampling = true in site.toml"
                 )
             name = f"{charge.step} {charge.round}, attempt {charge.attempt}, of run {charge.run}"
             if charge.key in self._releases:

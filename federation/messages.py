@@ -219,8 +219,9 @@ def _decode_query(arrays: dict[str, Array], config: dict[str, Any]) -> Query:
         )
     for name, value in values.items():
         is_array = isinstance(value, np.ndarray) and value.ndim > 0
-        if is_array != (typing.get_origin(types[name]) is np.ndarray):
-            raise MessageError(f"{cls.__name__}.{name} is an array or a number, and not as here")
+        if is_array != (wanted := typing.get_origin(types[name]) is np.ndarray):
+            kind = "an array" if wanted else "a number"
+            raise MessageError(f"{cls.__name__}.{name} must be {kind}")
         _check_range(value, f"{cls.__name__}.{name}")
     try:
         return cls(**values)

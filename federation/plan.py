@@ -256,13 +256,17 @@ class RunPlan:
         """Sites of this run at which a patient may stand: no more than train."""
         return min(self.privacy.multiplicity, len(self.sites))
 
+    def largest(self) -> Mapping[str, Query]:
+        """The largest query of each step that the training may ask, from public grids alone."""
+        return _largest(self.to_json())
+
     def check_size(self, query: Query) -> None:
         """Make sure that a query is one that this plan's training may ask, and no larger.
 
         Raises:
             ValueError: It is of another kind, or one of its arrays or its answer is larger.
         """
-        largest = _largest(self.to_json()).get(query.step)
+        largest = self.largest().get(query.step)
         if type(query) is not type(largest):
             raise ValueError(f"step {query.step} asks no {type(query).__name__}")
         sizes, most = _sizes(query), _sizes(largest)
@@ -315,9 +319,8 @@ class RunPlan:
             raise ConfigError(f"the run plan cannot be read: {error}") from None
 
 
-@lru_cache(maxsize=16)
+@lru_cache(maxsize=16)  # the same for every message of a run
 def _largest(plan: str) -> Mapping[str, Query]:
-    """The largest query of each step of a plan."""
     ours = RunPlan.from_json(plan)
     found: dict[str, Query] = {}
     records = ours.privacy.max_records_per_patient
@@ -329,12 +332,10 @@ def _largest(plan: str) -> Mapping[str, Query]:
 
 def _sizes(query: Query) -> dict[str, int]:
     """Number of values in each array of a query, and in its answer."""
-    arrays = (getattr(query, item.name) for item in fields(query))  # type: ignore[arg-type]
-    names = [item.name for item in fields(query)]  # type: ignore[arg-type] # every query is one
     sizes = {
-        name: value.size
-        for name, value in zip(names, arrays, strict=True)
-        if isinstance(value, np.ndarray)
+        item.name: value.size
+        for item in fields(query)  # type: ignore[arg-type] # every query is a dataclass
+        if isinstance(value := getattr(query, item.name), np.ndarray)
     }
     return {**sizes, "its answer": query.n_values}
 

@@ -102,6 +102,8 @@ class RunState:
         part = self._folder / "upload.part"
         with part.open("wb") as stream:
             np.save(stream, words)
+            stream.flush()
+            os.fsync(stream.fileno())
         part.replace(self._upload(attempt))
 
     def _upload(self, attempt: bytes) -> Path:

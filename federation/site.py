@@ -263,8 +263,12 @@ def _rehearse(query: Query, plan: RunPlan) -> None:
     have them. What works here works on any rows.
 
     Raises:
-        MessageError: The query does not fit the plan's features.
+        MessageError: The query is not one of the plan's, or does not fit its features.
     """
+    try:
+        plan.check_size(query)
+    except ValueError as error:
+        raise MessageError(f"{type(query).__name__} does not fit the plan: {error}") from None
     sizes = np.array([grid_of(feature).n_codes for feature in plan.features()])
     codes = np.minimum(np.arange(sizes.max())[:, None], sizes - 1).astype(np.uint8)
     n, most = codes.shape[0], plan.privacy.max_records_per_patient
@@ -274,10 +278,6 @@ def _rehearse(query: Query, plan: RunPlan) -> None:
     weights = np.repeat(1.0 / counts, counts)
     rows = PatientRows(codes, np.zeros(n), starts, weights, max_records=most)
     try:
-        plan.check_size(query)
-    except ValueError as error:
-        raise MessageError(f"{type(query).__name__} does not fit the plan: {error}") from None
-    try:
         result = query.answer(rows) if query.n_values <= MAX_VALUES else np.empty(0)
     except Exception:  # whatever it is, the query is to blame
         result = np.empty(0)
@@ -285,66 +285,61 @@ def _rehearse(query: Query, plan: RunPlan) -> None:
         raise MessageError(f"{type(query).__name__} does not fit the features of the plan")
 
 
-def _check_declared(manifest: SiteManifest, plan: RunPlan) -> None:
-    """Refuse a plan that is made for another site than this one says it is.
+def _check_private(manifest: SiteManifest, plan: RunPlan) -> None:
+    """Refuse a plan that does not protect private data as the site asks.
 
     Raises:
         SitePolicyError: See there.
     """
-    if plan.privacy.max_patients_per_site < manifest.max_patients:
+    site, privacy = f"site {manifest.name}", plan.privacy
+    if plan.mu is None:
         raise SitePolicyError(
-            f"site {manifest.name} declares up to {manifest.max_patients:,} patients, and the plan "
-            f"is made for {plan.privacy.max_patients_per_site:,}: set privacy.max_patients_per_site"
+            f"{site} refuses to train without privacy: its data are private. "
+            "Set privacy.epsilon in the run's settings"
         )
-    if plan.privacy.colluders < manifest.min_colluders:
+    cost = worst_cost(plan.costs(), POLICY_DELTA)
+    if not cost.within(manifest.max_epsilon, POLICY_DELTA):
         raise SitePolicyError(
-            f"site {manifest.name} refuses privacy.colluders = {plan.privacy.colluders:g}: its "
-            f"site.toml asks for {manifest.min_colluders:g} at least"
+            f"{site} refuses epsilon = {privacy.epsilon:g} at delta = {privacy.delta:g}: its "
+            f"site.toml allows max_epsilon = {manifest.max_epsilon:g} at delta = {POLICY_DELTA:g} "
+            "for one run"
+        )
+    if privacy.max_patients_per_site < manifest.max_patients:
+        raise SitePolicyError(
+            f"{site} declares up to {manifest.max_patients:,} patients, and the plan is made for "
+            f"{privacy.max_patients_per_site:,}: set privacy.max_patients_per_site"
+        )
+    if privacy.colluders < manifest.min_colluders:
+        raise SitePolicyError(
+            f"{site} refuses privacy.colluders = {privacy.colluders:g}: its site.toml asks for "
+            f"{manifest.min_colluders:g} at least"
         )
     if not manifest.sampling and any(plan.sample_rate_of(step) < 1 for step in plan.steps):
         raise SitePolicyError(
-            f"site {manifest.name} counts only releases of all its patients: set "
-            "neural.sample_rate = 1 (a site allows sampling with sampling = true in site.toml, "
-            "from its first release on)"
+            f"{site} counts only releases of all its patients: set neural.sample_rate = 1 (a site "
+            "allows sampling with sampling = true in site.toml, from its first release on)"
         )
-
-
-def _allowed(manifest: SiteManifest, plan: RunPlan) -> bool:
-    """Whether the plan stays within what the site allows for one run."""
-    cost = worst_cost(plan.costs(), POLICY_DELTA)
-    return cost.within(manifest.max_epsilon, POLICY_DELTA)
+    if plan.noise_seed is not None:
+        raise SitePolicyError(
+            f"{site} refuses reproducible noise: its data are private, and whoever knows the seed "
+            "could remove the noise. A plan for private data has no noise_seed"
+        )
 
 
 def check_policy(manifest: SiteManifest, plan: RunPlan) -> NoiseSource:
     """Where the site's noise comes from, if it takes part at all.
 
     Raises:
-        SitePolicyError: The site has no part in the plan, or its data are private and the plan asks
-            for reproducible noise or none.
+        SitePolicyError: The site has no part in the plan, or its data are private and the plan does
+            not protect them as the site asks.
     """
     if manifest.name not in plan.sites or manifest.role != plan.the_task.train_at:
         raise SitePolicyError(
             f"site {manifest.name} ({manifest.role}) is not asked to train by the plan: task "
             f"{plan.task} is trained by {plan.the_task.train_at}s, here {', '.join(plan.sites)}"
         )
-    if manifest.origin == "private" and plan.mu is None:
-        raise SitePolicyError(
-            f"site {manifest.name} refuses to train without privacy: its data are private. "
-            "Set privacy.epsilon in the run's settings"
-        )
-    if manifest.origin == "private" and not _allowed(manifest, plan):
-        raise SitePolicyError(
-            f"site {manifest.name} refuses epsilon = {plan.privacy.epsilon:g} at delta = "
-            f"{plan.privacy.delta:g}: its site.toml allows max_epsilon = {manifest.max_epsilon:g} "
-            f"at delta = {POLICY_DELTA:g} for one run"
-        )
     if manifest.origin == "private":
-        _check_declared(manifest, plan)
-    if manifest.origin == "private" and plan.noise_seed is not None:
-        raise SitePolicyError(
-            f"site {manifest.name} refuses reproducible noise: its data are private, and whoever "
-            "knows the seed could remove the noise. A plan for private data has no noise_seed"
-        )
+        _check_private(manifest, plan)
     if plan.noise_seed is None:
         return SystemNoise()
     return SeededNoise(plan.noise_seed, manifest.name)

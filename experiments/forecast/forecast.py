@@ -36,7 +36,6 @@ from models.resolution import (
 )
 from models.score_histogram import EvaluationQuery
 from models.tasks.task import assemble
-from models.training import largest_queries
 
 ASSUMED_AUROC = 0.75
 ASSUMED_BASE_RATE = 0.1
@@ -192,16 +191,8 @@ def _task(
         }
         assemble(plan.the_task, empty, features, site=manifest.name)
     grids = [grid_of(feature) for feature in features]
-    queries = list(
-        largest_queries(
-            plan.training(),
-            max_records=plan.privacy.max_records_per_patient,
-            private=plan.mu is not None,
-        )
-    )
-    first: dict[str, Query] = {}
-    for query in queries:
-        first.setdefault(query.step, query)
+    largest = plan.largest()
+    rounds = {name: step.rounds for name, step in plan.steps.items()}
     train = max(1, round(declared.patients * (1 - plan.test_share)))
     held_out = max(1, declared.patients - train)
     mu = mu_of_sum(plan)
@@ -210,7 +201,7 @@ def _task(
         configured = resolution_for(grids, plan.additive.max_knots, mu, train)
         advised = choose_resolution(grids, mu, train)
         loss = expected_loss(configured.kappa)
-    error = _standard_error(plan, first[EVALUATION], base_rate * held_out, held_out, loss)
+    error = _standard_error(plan, largest[EVALUATION], base_rate * held_out, held_out, loss)
     return TaskForecast(
         task=plan.task,
         question=plan.the_task.question,
@@ -221,16 +212,16 @@ def _task(
         minimum_sites=plan.minimum_sites,
         secure_sum=plan.secure_sum,
         noise=noise_in_words(plan),
-        releases=releases(plan, list(first.values())),
-        rounds=len(queries),
+        releases=releases(plan),
+        rounds=sum(rounds.values()),
         retries=plan.retries,
-        exchanges=len(queries) + 1,
-        bytes_per_site=8 * sum(query.n_values for query in queries),
+        exchanges=sum(rounds.values()) + 1,
+        bytes_per_site=8 * sum(rounds[step] * query.n_values for step, query in largest.items()),
         promise=promise([plan]),
         train_patients=train,
         held_out_patients=held_out,
         family=plan.family,
-        parameters=first["gradient"].n_values,
+        parameters=largest["gradient"].n_values,
         mu_of_sum=mu,
         resolution=configured,
         advised=advised,

@@ -1,11 +1,10 @@
 """What a plan's releases cost: their noise and their length.
 
 The figures are those of the largest queries that the plan's grids allow, so a run never asks for
-more; see `models.training.largest_queries`.
+more; see `federation.plan.RunPlan.largest`.
 """
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 from data_contracts.errors import GroundTruthError
@@ -15,7 +14,6 @@ from federation.settings import RETRY
 from models.discrete_gaussian import CUT
 from models.mechanisms import LOG2_STD, GaussianSum, SumOverflowError
 from models.queries import Query
-from models.training import largest_queries
 
 SITE_BITS, SUM_BITS = 52, 63
 """A site's sum stays below 2^52 units, a sum over sites below 2^63; more is refused."""
@@ -59,31 +57,14 @@ class Release:
     sum_bits: float | None = None
 
 
-def releases(plan: RunPlan, queries: Sequence[Query]) -> tuple[Release, ...]:
+def releases(plan: RunPlan) -> tuple[Release, ...]:
     """What a plan releases, step by step, each checked as a site would.
-
-    Args:
-        plan: The plan.
-        queries: The first query of every step.
 
     Raises:
         InfeasiblePlanError: A site would refuse.
     """
-    found = [_release(plan, query) for query in queries]
+    found = [_release(plan, query) for query in plan.largest().values()]
     return (*found, _retries(plan)) if plan.retries else tuple(found)
-
-
-def check_feasible(plan: RunPlan) -> None:
-    """Make sure that a plan can be carried out, before anything is released.
-
-    Raises:
-        InfeasiblePlanError: See `releases`.
-    """
-    first: dict[str, Query] = {}
-    most = plan.privacy.max_records_per_patient
-    for query in largest_queries(plan.training(), max_records=most, private=plan.mu is not None):
-        first.setdefault(query.step, query)
-    releases(plan, list(first.values()))
 
 
 def mechanism_for(plan: RunPlan, query: Query, *, retry: bool = False) -> GaussianSum:
