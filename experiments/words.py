@@ -1,0 +1,86 @@
+"""How a run's results and a site's budget are told on a terminal."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from experiments.site_budget import SiteBudget
+
+
+def print_results(results: Mapping[str, Any], folder: Path, console: Console) -> None:
+    """Print what a run has found, and where the rest stands.
+
+    Args:
+        results: What results.json holds.
+        folder: Folder of the run.
+        console: Where to print.
+    """
+    for name, task in results["tasks"].items():
+        table = Table("model", "AUROC", "AUPRC", "Brier", title=f"{name}: {task['question']}")
+        for rung in task["ladder"]:
+            figures = (rung["auroc"], rung["auprc"], rung["brier"])
+            table.add_row(rung["label"], *(f"{value:.4f}" for value in figures))
+        console.print(table)
+        area = task["evaluation"]["overall"]["auroc"]
+        told = "not enough data under the noise"
+        if area is not None:
+            told = f"{area['value']:.4f} ({area['low']:.4f} to {area['high']:.4f})"
+        asked = "privately" if results["privacy"]["epsilon"] is not None else "without noise"
+        console.print(
+            "Measured exactly on held-out rows, as only an experiment can. The sites' own AUROC, "
+            f"asked {asked}: {told}.",
+            highlight=False,
+        )
+    privacy = results["privacy"]
+    if privacy["epsilon"] is not None:
+        console.print(
+            f"Privacy of a patient, all models together: epsilon = {privacy['epsilon']:.3g} at one "
+            f"site, {privacy['epsilon_at_multiplicity']:.3g} at {privacy['multiplicity']} sites, "
+            f"delta = {privacy['delta']:g}.",
+            highlight=False,
+        )
+    for warning in results["warnings"]:
+        console.print(f"Warning: {warning}", highlight=False, markup=False)
+    console.print(privacy["noise"], highlight=False)
+    console.print(results["advisory"], highlight=False)
+    console.print(
+        f"Report:  {folder / 'report.html'}\nFigures: {folder / 'results.json'}\n"
+        f"MLflow:  mlflow ui --backend-store-uri sqlite:///{folder.parent / 'mlflow.db'}",
+        highlight=False,
+        soft_wrap=True,
+    )
+
+
+def print_budget(state: SiteBudget, console: Console) -> None:
+    """Print what a site's ledger adds up to."""
+    budget = "no limit" if state.budget is None else f"{state.budget:g}"
+    left = "" if state.left is None else f"; one more run may cost {state.left:.4g} at most"
+    console.print(
+        f"site {state.site}: epsilon = {state.spent:.4g} of {budget} spent in {state.releases:,} "
+        f"releases{left} (delta = {state.delta:g})",
+        highlight=False,
+        markup=False,
+    )
+    by_run = Table("date", "run", "task", "purpose", "releases", "epsilon alone")
+    for run in state.runs:
+        by_run.add_row(
+            *(run.since[:10], run.run[:8], Text(", ".join(run.tasks)), ", ".join(run.purposes)),
+            *(f"{run.releases:,}", f"{run.epsilon:.4g}"),
+        )
+    by_purpose = Table("purpose", "releases", "epsilon alone")
+    for group in state.purposes:
+        by_purpose.add_row(*group.purposes, f"{group.releases:,}", f"{group.epsilon:.4g}")
+    if state.releases:
+        console.print(by_run, by_purpose)
+    console.print(
+        "Epsilons do not add up: squares of mu do, and training and evaluation concern different "
+        "patients. These are the figures of this site alone; a patient may stand at several, and "
+        "the joint figure is in each run's report.",
+        *([state.hint] if state.hint else []),
+        highlight=False,
+        markup=False,
+    )
