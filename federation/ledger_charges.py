@@ -43,8 +43,8 @@ class Population:
         named = len(self.split_key) <= _LARGEST_TEXT and self.split_key.isprintable()
         if not (named and 0 < self.test_share < 1 and self.side in get_args(Side)):
             raise ValueError(
-                f"a side of a split has a key of up to {_LARGEST_TEXT} printable characters, a share "
-                f"between 0 and 1 and a known side, not {self.test_share} and {self.side!r}"
+                f"a side of a split has a key of {_LARGEST_TEXT} printable characters at most, a "
+                f"share between 0 and 1 and a known side, not {self.test_share} and {self.side!r}"
             )
 
 
