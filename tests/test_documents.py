@@ -36,13 +36,14 @@ def test_every_command_of_the_readme_runs(tmp_path: Path) -> None:
     out_of_reach = ""
     for line in commands:
         words = shlex.split(line)
-        if out_of_reach and words[1] == "run" and "uci_diabetes" in line:
+        if out_of_reach and words[:2] == ["groundtruth", "run"] and "uci_diabetes" in line:
             continue
-        if words[:3] == ["groundtruth", "data", "fetch"]:
+        fetches = words[:3] == ["groundtruth", "data", "fetch"]
+        if fetches and SHARED_DATA.is_dir():
             # The publisher may be out of reach; the file is the same one either way.
-            words += ["--from", str(SHARED_DATA)] if SHARED_DATA.is_dir() else []
+            words += ["--from", str(SHARED_DATA)]
         done = subprocess.run(words, cwd=tmp_path, env=environment, capture_output=True, text=True)
-        if words[2] == "fetch" and "--from" not in words and "cannot be fetched" in done.stderr:
+        if fetches and "--from" not in words and "cannot be fetched" in done.stderr:
             out_of_reach = done.stderr
             continue
         assert done.returncode == 0, f"{line}\n{done.stdout}\n{done.stderr}"
