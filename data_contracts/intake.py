@@ -8,11 +8,12 @@ import dataframely as dy
 import polars as pl
 
 from data_contracts.catalog import CONTRACTS, Contract
-from data_contracts.deidentification import check_columns
+from data_contracts.deidentification.columns import check_columns
 from data_contracts.errors import GroundTruthError
 from data_contracts.fields import terms_of
 from data_contracts.manifest import ManifestError, SiteManifest
-from data_contracts.readers.tabular import UNREADABLE, ReaderError, reject_short_lines, scan
+from data_contracts.readers.findings import ReaderError
+from data_contracts.readers.tabular import UNREADABLE, reject_short_lines, scan
 
 LIST_SEPARATOR = "|"
 """Separates the values of a list in a CSV cell."""

@@ -7,10 +7,11 @@ import polars as pl
 import pytest
 
 from data_contracts.catalog import CONTRACTS
-from data_contracts.deidentification import UnknownColumnError
+from data_contracts.deidentification.columns import UnknownColumnError
 from data_contracts.intake import ContractViolationError, Table, read_table, read_tables
 from data_contracts.manifest import ManifestError, OnError, SiteManifest
-from data_contracts.readers.tabular import ReaderError, reject_short_lines, scan
+from data_contracts.readers.findings import ReaderError
+from data_contracts.readers.tabular import reject_short_lines, scan
 
 PLANTED = "Zaphod9Secret"  # planted in the data; no message may hold it
 ROWS = 25

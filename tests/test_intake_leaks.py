@@ -6,7 +6,7 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from data_contracts.deidentification import UnknownColumnError
+from data_contracts.deidentification.columns import UnknownColumnError
 from data_contracts.errors import GroundTruthError
 from data_contracts.intake import read_table
 from data_contracts.manifest import SiteManifest

@@ -5,16 +5,12 @@ from pathlib import Path
 
 import polars as pl
 
-from data_contracts.errors import GroundTruthError
+from data_contracts.readers.findings import ReaderError
 
 UNREADABLE = (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError)
 """What polars raises over a bad file; its panics are no `Exception`."""
 
 _QUOTED_CELL = r'(^|,)"(?:[^"]|"")*"'
-
-
-class ReaderError(GroundTruthError):
-    """A file is missing, empty, or not what its name says."""
 
 
 def scan(path: Path) -> pl.LazyFrame:

@@ -1,0 +1,76 @@
+"""Identifiers become tokens: keyed hashes that are the same at every site of a network.
+
+Readers of exchanges (X12, FHIR) call this while they parse, so that no frame ever holds an
+identifier. The key is the network's and never leaves the sites; the coordinator must not have it.
+
+Source: HMAC is RFC 2104 with SHA-256. Tokens that are derived from an identifier need an expert's
+determination or a data use agreement (45 CFR 164.514(c): a code under Safe Harbor may not be
+derived from information about the individual).
+"""
+
+import hashlib
+import hmac
+import re
+from collections.abc import Callable
+from typing import Final
+
+SCHEME: Final = "hmac-sha256-member-v1"
+"""How patients are told apart: payer's pseudonym and member id, with a dependent's birth date and
+first name where one member id serves a family."""
+
+_DIGEST_BYTES = 16
+_SEPARATORS = re.compile(r"[\s\-./]+")
+
+
+class Tokens:
+    """Tokens of one network.
+
+    Args:
+        key: The network's key, at least 32 bytes.
+
+    Guarantees: without the key a token tells nothing of its identifier (a pseudo-random function);
+    two identifiers share a token with probability 2^-128 at most per pair. With the key, whoever
+    can list candidate identifiers can test them: the key is as sensitive as the identifiers.
+    """
+
+    def __init__(self, key: bytes) -> None:
+        if len(key) < 32:
+            raise ValueError("the network's key has at least 32 bytes")
+        self._key = key
+
+    def patient(self, payer: str, member: str, *, dependent: str = "") -> str:
+        """A patient: the payer's pseudonym and member id; `dependent` tells a family apart."""
+        return self._token("patient", payer, normal(member), normal(dependent))
+
+    def request(self, provider: str, trace: str) -> str:
+        """A request: who asks (NPI or the like, may be empty), and the trace number."""
+        return self._token("request", normal(provider), normal(trace))
+
+    def claim(self, provider: str, control_number: str) -> str:
+        """A claim: who is paid (NPI or the like), and the patient control number."""
+        return self._token("claim", normal(provider), normal(control_number))
+
+    def authorization(self, payer: str, number: str) -> str:
+        """An authorization: the payer's pseudonym, and the number that it gave."""
+        return self._token("authorization", payer, normal(number))
+
+    def pseudonym(self, kind: str, identifier: str) -> str:
+        """A pseudonym of an organization that no crosswalk names: "n" and 15 hex digits."""
+        return "n" + self._token(kind, normal(identifier))[:15]
+
+    def _token(self, *parts: str) -> str:
+        # Lengths before parts, so that no two lists of parts read alike.
+        message = b"".join(
+            len(data).to_bytes(4, "big") + data for data in (part.encode() for part in parts)
+        )
+        digest: Callable[..., bytes] = hmac.digest
+        return digest(self._key, message, hashlib.sha256)[:_DIGEST_BYTES].hex()
+
+
+def normal(identifier: str) -> str:
+    """An identifier as all sites write it: capitals, without blanks, hyphens, dots and slashes.
+
+    >>> normal(" 1eg4-te5.mk73 ")
+    '1EG4TE5MK73'
+    """
+    return _SEPARATORS.sub("", identifier).upper()
