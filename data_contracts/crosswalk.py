@@ -2,7 +2,7 @@
 
 A crosswalk is a CSV file at the site. That of payers has the columns `identifier` (as it stands in
 the files: an NPI, a payer id, a plan id), `pseudonym` and `business_line`; that of providers has
-`identifier` and `pseudonym`. Whoever it does not name gets a keyed pseudonym, the same at all sites.
+`identifier` and `pseudonym`. Whoever it does not name gets a keyed pseudonym, the same everywhere.
 """
 
 from collections.abc import Mapping

@@ -33,7 +33,7 @@ from data_contracts.public.fetch import FetchError, _NoDowngrade, fetch
 from data_contracts.public.registry import PUBLIC
 from data_contracts.public.site_folders import tokens
 from data_contracts.public.sources import Source, SourceFile
-from data_contracts.readers.tabular import ReaderError
+from data_contracts.readers.findings import ReaderError
 
 REAL = Path(__file__).parents[2] / "shared" / "data"
 needs_real_files = pytest.mark.skipif(

@@ -12,8 +12,11 @@ RESTRICTED_ZIP3_VERSION: Final = "2000-2020 census, union"
 """Which lists `RESTRICTED_ZIP3` joins: that of the 2000 census in HHS's guidance and later ones."""
 
 RESTRICTED_ZIP3: Final = frozenset(
-    "036 059 063 102 202 203 204 205 369 556 692 753 772 790 821 823 830 831 878 879 884 890 "
-    "893".split()
+    (
+        *("036", "059", "063", "102", "202", "203", "204", "205"),
+        *("369", "556", "692", "753", "772", "790", "821", "823"),
+        *("830", "831", "878", "879", "884", "890", "893"),
+    )
 )
 """Prefixes with 20 000 people or fewer in any of the published lists."""
 

@@ -12,7 +12,7 @@ import polars as pl
 from data_contracts.fields import Role
 from data_contracts.manifest import ManifestError, SiteManifest
 from data_contracts.public.sources import Source
-from data_contracts.readers.tabular import ReaderError
+from data_contracts.readers.findings import ReaderError
 
 PUBLIC_KEY: Final = b"groundtruth: public data, nothing is hidden by this key"
 """Key of the tokens of public data. It is published: the tokens give public rows the same shape

@@ -38,7 +38,7 @@ from data_contracts.public.uci_diabetes_codes import (
     MISSING_IDS,
     RACES,
 )
-from data_contracts.readers.tabular import ReaderError
+from data_contracts.readers.findings import ReaderError
 from data_contracts.schemas import ClinicalOutcome
 
 SUBMISSION = Available.SUBMISSION

@@ -32,7 +32,8 @@ def files_below(path: Path, suffixes: frozenset[str]) -> list[Path]:
         return [path]
     if not path.is_dir():
         raise at(path, "", "no such file or directory; correct it under [sources] in site.toml")
-    files, others = [], []
+    files: list[Path] = []
+    others: list[Path] = []
     for file in sorted(path.rglob("*")):
         if file.is_dir() or file.name.startswith("."):
             continue
