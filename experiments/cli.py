@@ -261,12 +261,12 @@ def site_check(folder: SiteFolder) -> None:
     checked = check_site(SiteManifest.load(folder))
     table = PrintedTable("table", "contract", "rows", "set aside", "rules broken")
     for name, read in checked.tables.items():
-        broken = ", ".join(f"{rule}: {count}" for rule, count in read.rejects.items())
+        broken = ", ".join(f"{rule}: {count}" for rule, count in read.counts.rejects.items())
         table.add_row(
             name,
             read.contract.version,
-            f"{read.raw_rows:,}",
-            f"{read.rejected_rows:,}",
+            f"{read.counts.raw:,}",
+            f"{read.counts.raw - read.counts.valid:,}",
             broken or "none",
         )
     Console().print(table)

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from data_contracts.errors import GroundTruthError
-from data_contracts.intake import Table, read_table
+from data_contracts.intake import Table, read_tables
 from data_contracts.manifest import SiteManifest
 from experiments.config import TEST_SHARE
 from experiments.plans import MIN_PATIENTS, SPLIT_KEY
@@ -36,9 +36,9 @@ class SiteCheck:
 def check_site(manifest: SiteManifest) -> SiteCheck:
     """Read every table of a site, and join them for every task that they could serve."""
     tables, failures = {}, []
-    for name, path in manifest.tables.items():
+    for name in manifest.tables:
         try:
-            tables[name] = read_table(name, path, manifest)
+            tables[name] = read_tables(manifest, only=[name])[name]
         except GroundTruthError as error:
             failures.append(str(error))
     found, ready = {}, False
