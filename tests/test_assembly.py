@@ -80,6 +80,27 @@ def test_answers_are_numbered_by_time_and_timed_from_the_first_submission(events
     assert rows(pa_decision(events), "decision_hours") == [(49.5,), (0.25,), (None,)]
 
 
+def test_an_answer_after_an_appeal_closes_it_unless_it_is_a_pend(events: Spool) -> None:
+    request(events, R1, datetime(2026, 1, 1))
+    decision(events, R1, datetime(2026, 1, 2), "A3")
+    request(events, R1, datetime(2026, 1, 5), certification_type="2")
+    decision(events, R1, datetime(2026, 1, 6), "A4")
+    decision(events, R1, datetime(2026, 1, 7, 12), "A3")
+    request(events, R1, datetime(2026, 1, 8), certification_type="1")
+    decision(events, R1, datetime(2026, 1, 8, 6), "A1")
+    request(events, R2, datetime(2026, 1, 1))
+    decision(events, R2, datetime(2026, 1, 2), "A1")
+    events.commit()
+    told = ("exchange_seq", "appeal_level", "appeal_outcome", "appeal_hours")
+    assert rows(pa_decision(events), *told) == [
+        (0, None, None, None),
+        (1, None, None, None),
+        (2, 1, "upheld", 60.0),
+        (3, 2, "overturned", 6.0),
+        (0, None, None, None),
+    ]
+
+
 def test_adjudications_count_up_in_order_of_payment(events: Spool) -> None:
     for paid, amount in ((date(2026, 3, 1), 80.0), (date(2026, 1, 5), 100.0), (None, 9.0)):
         events.add("payment", {"claim_token": C1, "paid_on": paid, "paid_to_provider": amount})

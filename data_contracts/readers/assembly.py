@@ -13,6 +13,15 @@ from data_contracts.readers.events import Spool
 
 _ORDER = "order"  # position among the events of a kind
 _FIRST_SENT = "first_sent"
+_APPEALED = "appealed_at"
+_APPEAL_TYPES = ("1", "2")  # X12 278 UM02: immediate and standard appeal
+_APPEAL_OUTCOMES = {
+    "A1": "overturned",
+    "A2": "partial",
+    "A6": "partial",
+    "A3": "upheld",
+    "C": "withdrawn",
+}
 
 
 def pa_request(events: Spool) -> pl.LazyFrame:
@@ -50,24 +59,45 @@ def pa_request(events: Spool) -> pl.LazyFrame:
 def pa_decision(events: Spool) -> pl.LazyFrame:
     """One row per answer, numbered in order of time.
 
+    An answer that follows an appeal (a request with certification type 1 or 2) and is no pend
+    closes it.
+
     Returns:
         Fields of `pa_decision`, and `file` and `place`. `decision_hours` counts from the first
         submission of the request, and is unknown (null) where the request is not among the events.
     """
-    decided, sent = pl.col("decided_at"), pl.col(_FIRST_SENT)
+    decided, sent, appealed = pl.col("decided_at"), pl.col(_FIRST_SENT), pl.col(_APPEALED)
+    outcome = pl.col("action_code").replace_strict(_APPEAL_OUTCOMES, default=None)
+    outcome = pl.when(appealed.is_not_null()).then(outcome)
     answers = (
         events.scan("decision")
         .with_row_index(_ORDER)
         .sort("decided_at", _ORDER, nulls_last=True)
         .join(_first_submissions(events), on="request_token", how="left", maintain_order="left")
+        .join_asof(
+            _appeals(events),
+            left_on="decided_at",
+            right_on=_APPEALED,
+            by="request_token",
+            coalesce=False,
+            check_sortedness=False,
+        )
     )
     return (
         answers.with_columns(
             pl.int_range(pl.len()).over("request_token").cast(pl.Int16).alias("exchange_seq"),
-            ((decided - sent).dt.total_seconds() / 3600).alias("decision_hours"),
+            _hours(sent, decided).alias("decision_hours"),
+            outcome.alias("appeal_outcome"),
+        )
+        .with_columns(
+            pl.when(pl.col("appeal_outcome").is_not_null()).then(value).alias(name)
+            for name, value in (
+                ("appeal_level", pl.col("level")),
+                ("appeal_hours", _hours(appealed, decided)),
+            )
         )
         .sort(_ORDER)
-        .drop(_ORDER, _FIRST_SENT, "decided_at", "authorization_token")
+        .drop(_ORDER, _FIRST_SENT, _APPEALED, "level", "decided_at", "authorization_token")
     )
 
 
@@ -129,6 +159,21 @@ def _first_submissions(events: Spool) -> pl.LazyFrame:
     return requests.agg(pl.col("submitted_at").min().alias(_FIRST_SENT))
 
 
+def _appeals(events: Spool) -> pl.LazyFrame:
+    """Every appeal: its request, when it was sent, and its level."""
+    appeals = events.scan("request").filter(pl.col("certification_type").is_in(_APPEAL_TYPES))
+    sent = pl.col("submitted_at").alias(_APPEALED)
+    return (
+        appeals.filter(pl.col("submitted_at").is_not_null())
+        .select("request_token", sent)
+        .unique()
+        .sort(_APPEALED)
+        .with_columns(
+            (pl.int_range(pl.len()) + 1).over("request_token").cast(pl.Int16).alias("level")
+        )
+    )
+
+
 def _authorized(events: Spool) -> pl.LazyFrame:
     """Authorization -> its request; none for a number that was given to several requests."""
     given = events.scan("decision").filter(pl.col("authorization_token").is_not_null())
@@ -138,6 +183,10 @@ def _authorized(events: Spool) -> pl.LazyFrame:
         .filter(pl.col("request_token").list.len() == 1)
         .with_columns(pl.col("request_token").list.first())
     )
+
+
+def _hours(start: pl.Expr, end: pl.Expr) -> pl.Expr:
+    return (end - start).dt.total_seconds() / 3600
 
 
 def _days(start: pl.Expr, end: pl.Expr) -> pl.Expr:
