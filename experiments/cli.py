@@ -253,30 +253,28 @@ def data_fetch(
 
 
 @site_app.command("check")
-def site_check(folder: SiteFolder) -> None:
-    """Check a site's tables against their contracts. Nothing leaves the site."""
+def site_check(
+    folder: SiteFolder,
+    out: Annotated[
+        Path | None, typer.Option("--out", help="Folder of the report; SITE/state unless given.")
+    ] = None,
+) -> None:
+    """Check a site's data end to end, and write a report to read. Nothing leaves the site."""
     from data_contracts.manifest import SiteManifest
-    from experiments.site_check import check_site
+    from experiments.progress import Reporter
+    from experiments.site_check.check import check_site
+    from experiments.site_check.page import write_page
+    from experiments.site_check.verdict import judge
+    from experiments.site_check.words import print_check, told
+    from federation.run_state import STATE_FOLDER
 
-    checked = check_site(SiteManifest.load(folder))
-    table = PrintedTable("table", "contract", "rows", "set aside", "rules broken")
-    for name, read in checked.tables.items():
-        broken = ", ".join(f"{rule}: {count}" for rule, count in read.counts.rejects.items())
-        table.add_row(
-            name,
-            read.contract.version,
-            f"{read.counts.raw:,}",
-            f"{read.counts.raw - read.counts.valid:,}",
-            broken or "none",
-        )
-    Console().print(table)
-    for task, found in checked.tasks.items():
-        typer.echo(f"task {task}: {found}")
-    if checked.failures:
-        raise GroundTruthError("\n       ".join(checked.failures))
-    if not checked.ready:
-        raise GroundTruthError("the tables are valid, but no task can be trained on them yet")
-    typer.echo(f"site {checked.name} ({checked.role}): ready")
+    checked = check_site(SiteManifest.load(folder), Reporter())
+    print_check(checked, Console())
+    at = folder if folder.is_dir() else folder.parent
+    page, rejected = write_page(checked, out or at / STATE_FOLDER)
+    typer.echo(f"report: {page}\nrejected rows, by file and place: {rejected}")
+    if blocking := [told(finding) for finding in judge(checked)[1] if finding.blocks]:
+        raise GroundTruthError("\n       ".join(blocking))
 
 
 @site_app.command("budget")
