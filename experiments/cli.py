@@ -277,6 +277,39 @@ def site_check(
         raise GroundTruthError("\n       ".join(blocking))
 
 
+@site_app.command("preview")
+def site_preview(
+    folder: SiteFolder,
+    config: Annotated[Path, typer.Argument(help="TOML file of the experiment.")],
+    sites: Annotated[int, typer.Option(min=1, help="Sites assumed to take part.")] = 10,
+    epsilon: Epsilon = None,
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", help="Write every value to this Parquet file; exact ones, too."),
+    ] = None,
+) -> None:
+    """Show exactly what a run would send, value by value. Nothing is sent or charged."""
+    from dataclasses import replace
+
+    from data_contracts.manifest import MANIFEST_NAME
+    from experiments.config import load_config
+    from experiments.site_preview import preview
+    from experiments.words import print_preview
+
+    settings = load_config(config)
+    if epsilon is not None:
+        privacy = replace(settings.privacy, epsilon=_number_or_none(epsilon))
+        settings = settings.with_changes(privacy=privacy)
+    file = folder / MANIFEST_NAME if folder.is_dir() else folder
+    for task in settings.tasks:
+        seen = preview(file, settings, task, sites)
+        print_preview(task, seen, Console())
+        if out is not None:
+            target = out if len(settings.tasks) == 1 else out.with_stem(f"{out.stem}-{task}")
+            seen.write(target)
+            typer.echo(f"{target}: holds exact sums of this site; do not pass it on")
+
+
 @site_app.command("budget")
 def site_budget(
     folder: SiteFolder,

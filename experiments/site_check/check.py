@@ -141,7 +141,7 @@ def check_site(manifest: SiteManifest, reporter: Reporter | None = None) -> Site
 def _task(task: Task, manifest: SiteManifest, tables: Mapping[str, Table]) -> TaskCheck:
     # Levels of the roster's features are not known before a run: here, those of the site itself.
     valid = {name: table.rows for name, table in tables.items()}
-    features = task.resolve(_own_roster(manifest, valid))
+    features = task.resolve(own_roster(manifest, valid))
     rows = assemble(task, valid, features, site=manifest.name)
     train, _ = rows.split(key=SPLIT_KEY, test_share=TEST_SHARE)
     missing, same = _idle_features(features, rows)
@@ -160,9 +160,10 @@ def _task(task: Task, manifest: SiteManifest, tables: Mapping[str, Table]) -> Ta
     )
 
 
-def _own_roster(
+def own_roster(
     manifest: SiteManifest, tables: Mapping[str, pl.DataFrame]
 ) -> dict[str, tuple[str, ...]]:
+    """The network as far as a site's own tables name its members; see `features.resolve`."""
     requests = tables.get("pa_request")
 
     def members(column: str) -> tuple[str, ...]:
