@@ -29,10 +29,6 @@ PLACES_KEPT: Final = 1000
 _KEY_RULE: Final = "primary_key"
 
 
-class ContractViolationError(GroundTruthError):
-    """A table lacks a required column, or rows break its contract."""
-
-
 @dataclass(slots=True)
 class RowCounts:
     """How many rows a table's sources had, and what became of them. It stays at the site.
@@ -55,6 +51,18 @@ class RowCounts:
             self.rejects[rule] += rows.height
             kept = self.places.setdefault(rule, [])
             kept += rows.head(PLACES_KEPT - len(kept)).select(PROVENANCE).rows()
+
+
+class ContractViolationError(GroundTruthError):
+    """A table lacks a required column, or rows break its contract.
+
+    Attributes:
+        counts: Which rules were broken how often and where; None where a column is missing.
+    """
+
+    def __init__(self, message: str, counts: RowCounts | None = None) -> None:
+        super().__init__(message)
+        self.counts = counts
 
 
 @dataclass(frozen=True, slots=True)
@@ -207,6 +215,7 @@ def _complain(contract: Contract, counts: RowCounts, manifest: SiteManifest) -> 
     rules = ", ".join(f"{rule} ({count} rows)" for rule, count in worst)
     raise ContractViolationError(
         f"site {manifest.name}, table {contract.name}: {counts.raw - counts.valid} of {counts.raw} "
-        f"rows break contract {contract.name} {contract.version}: {rules}. Mend them at the "
-        'source, or set on_error = "quarantine" in site.toml to set such rows aside and count them.'
+        f"rows break contract {contract.name} {contract.version}: {rules}. Mend them at "
+        'the source, or set on_error = "quarantine" in site.toml to set them aside and count them.',
+        counts,
     )

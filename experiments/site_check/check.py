@@ -5,9 +5,10 @@ from dataclasses import dataclass
 
 import polars as pl
 
+from data_contracts.catalog import CONTRACTS
 from data_contracts.errors import GroundTruthError
 from data_contracts.features import Feature, grid_of
-from data_contracts.intake import RowCounts, Table, read_tables
+from data_contracts.intake import ContractViolationError, RowCounts, Table, read_tables
 from data_contracts.manifest import SiteManifest
 from data_contracts.readers.findings import Findings
 from experiments.config import TEST_SHARE
@@ -28,7 +29,7 @@ class TableCheck:
         name: Name of its contract.
         version: The contract's version.
         counts: What became of its raw rows.
-        fields: Its fields.
+        fields: Its fields; none where the table could not be accepted.
     """
 
     name: str
@@ -77,8 +78,8 @@ class SiteCheck:
         role: Payer or provider.
         origin: private, public or synthetic.
         on_error: What is done with rows that break a rule.
-        tables: The tables that could be read.
-        failures: What is wrong with the others, one sentence each.
+        tables: The tables whose rows could be read.
+        failures: Why tables could not be accepted, one sentence each.
         tasks: Tasks whose tables the site has.
         refused: Units of exchanges (interchanges, bundles) that were set aside, with place.
         notes: What readers left out of rows that they kept -> how often.
@@ -103,6 +104,7 @@ def check_site(manifest: SiteManifest, reporter: Reporter | None = None) -> Site
         reporter: Shows progress, table by table.
     """
     tables: dict[str, Table] = {}
+    broken: list[TableCheck] = []
     failures = []
     findings = Findings(manifest.on_error)
     names = list(manifest.tables)
@@ -112,20 +114,18 @@ def check_site(manifest: SiteManifest, reporter: Reporter | None = None) -> Site
                 tables |= read_tables(manifest, only=[name], findings=findings)
             except GroundTruthError as error:
                 failures.append(str(error))
+                if isinstance(error, ContractViolationError) and error.counts:
+                    version = CONTRACTS[name].version
+                    broken.append(TableCheck(name, version, error.counts, fields=()))
             steps.advance()
     return SiteCheck(
         name=manifest.name,
         role=manifest.role,
         origin=manifest.origin,
         on_error=manifest.on_error,
-        tables=tuple(
-            TableCheck(
-                name,
-                table.contract.version,
-                table.counts,
-                profile(table.contract, table.rows, manifest.role),
-            )
-            for name, table in tables.items()
+        tables=(
+            *(_table(table, manifest) for table in tables.values()),
+            *broken,
         ),
         failures=tuple(failures),
         tasks=tuple(
@@ -136,6 +136,12 @@ def check_site(manifest: SiteManifest, reporter: Reporter | None = None) -> Site
         refused=tuple(findings.refused),
         notes=dict(findings.notes),
     )
+
+
+def _table(table: Table, manifest: SiteManifest) -> TableCheck:
+    contract = table.contract
+    fields = profile(contract, table.rows, manifest.role)
+    return TableCheck(contract.name, contract.version, table.counts, fields)
 
 
 def _task(task: Task, manifest: SiteManifest, tables: Mapping[str, Table]) -> TaskCheck:

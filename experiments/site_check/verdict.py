@@ -78,7 +78,7 @@ def _of_task(task: TaskCheck) -> Iterator[Finding]:
 
 
 def _of_table(table: TableCheck) -> Iterator[Finding]:
-    if table.counts.rejects:
+    if table.counts.rejects and table.fields:
         share = 1 - table.counts.valid / table.counts.raw
         rules = ", ".join(f"{rule} ({n:,})" for rule, n in table.counts.rejects.most_common(3))
         yield Finding(
