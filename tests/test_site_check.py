@@ -54,12 +54,9 @@ def test_numbers_are_counted_in_the_cells_of_their_declared_range(
     frames: dict[str, pl.DataFrame],
 ) -> None:
     # attachments_n is declared from 0 to 20: a cell each, and 20 belongs to the last one.
-    values = [0, 0, 1, 19, 20, 25, None]
-    rows = (
-        frames["pa_request"].head(7).with_columns(attachments_n=pl.Series(values, dtype=pl.Int16))
-    )
-    by_name = {found.name: found for found in profile(CONTRACTS["pa_request"], rows, "provider")}
-    found = by_name["attachments_n"]
+    values = pl.Series([0, 0, 1, 19, 20, 25, None], dtype=pl.Int16)
+    rows = frames["pa_request"].head(7).with_columns(attachments_n=values)
+    found = profiles("pa_request", rows)["attachments_n"]
     assert found.cells == (2, 1, *[0] * (CELLS - 3), 3)
     assert (found.low, found.high, found.outside) == (0, 20, 1)
     assert (found.rows, found.filled, found.missing) == (7, 6, pytest.approx(1 / 7))
