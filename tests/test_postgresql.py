@@ -257,6 +257,7 @@ def test_a_database_of_another_encoding_is_read_as_utf8(postgresql: Server) -> N
 # --- how much is held --------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_memory_does_not_grow_with_the_table(database: Config) -> None:
     # 3 million rows of 170 bytes: half a gigabyte, were they kept.
     query = "SELECT i, repeat(md5(i::text), 5) AS x FROM generate_series(1, 3000000) AS i"
