@@ -16,8 +16,9 @@ from psycopg import sql
 from psycopg.types.json import Jsonb
 
 from data_contracts.deidentification.columns import UnknownColumnError, check_columns
+from data_contracts.errors import ManifestError
 from data_contracts.intake import read_table
-from data_contracts.manifest import ManifestError, SiteManifest
+from data_contracts.manifest import SiteManifest
 from data_contracts.readers.database import Database
 from data_contracts.readers.findings import ReaderError
 from data_contracts.readers.postgresql import snapshot

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from data_contracts.manifest import ManifestError
+from data_contracts.errors import ManifestError
 
 SECTION: Final = "[sources.postgresql]"
 TABLES: Final = "[sources.postgresql.tables]"
