@@ -5,10 +5,15 @@ the files: an NPI, a payer id, a plan id), `pseudonym` and `business_line`; that
 `identifier` and `pseudonym`. Whoever it does not name gets a keyed pseudonym, the same everywhere.
 """
 
-from collections.abc import Mapping
+import csv
+import re
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from data_contracts.deidentification.tokens import Tokens, normal
+from data_contracts.errors import ManifestError
+from data_contracts.vocabulary import BUSINESS_LINES, PSEUDONYM_PATTERN
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +43,31 @@ class Crosswalk:
     payers: Mapping[str, Payer] = field(default_factory=dict)
     providers: Mapping[str, str] = field(default_factory=dict)
 
+    @classmethod
+    def load(cls, tokens: Tokens, files: Mapping[str, Path]) -> "Crosswalk":
+        """Read a site's crosswalks.
+
+        Args:
+            tokens: The network's tokens.
+            files: "payers" or "providers" -> CSV file; either may be missing.
+
+        Raises:
+            ManifestError: A file cannot be read, or a line of it cannot be used.
+        """
+        payers: dict[str, Payer] = {}
+        providers: dict[str, str] = {}
+        if "payers" in files:
+            columns = ("identifier", "pseudonym", "business_line")
+            for identifier, pseudonym, line, where in _lines(files["payers"], columns):
+                if line and line not in BUSINESS_LINES:
+                    known = ", ".join(BUSINESS_LINES)
+                    raise ManifestError(f"{where}: the business line is not one of {known}")
+                payers[identifier] = Payer(pseudonym, line or None)
+        if "providers" in files:
+            lines = _lines(files["providers"], ("identifier", "pseudonym"))
+            providers = {identifier: pseudonym for identifier, pseudonym, _ in lines}
+        return cls(tokens, payers, providers)
+
     def payer(self, identifier: str) -> Payer:
         """The payer with this identifier."""
         known = self.payers.get(normal(identifier))
@@ -47,3 +77,35 @@ class Crosswalk:
         """Pseudonym of the provider group with this identifier."""
         known = self.providers.get(normal(identifier))
         return known or self.tokens.pseudonym("provider", identifier)
+
+
+def _lines(file: Path, columns: Sequence[str]) -> Iterator[tuple[str, ...]]:
+    """The lines of a crosswalk: normal identifier, pseudonym, further columns, and the place.
+
+    Messages repeat no identifier.
+    """
+    seen: dict[str, str] = {}
+    try:
+        with file.open(encoding="utf-8-sig", newline="") as stream:
+            lines = csv.DictReader(stream, strict=True)
+            if list(lines.fieldnames or ()) != list(columns):
+                raise ManifestError(f"{file}: the header line must read {','.join(columns)}")
+            for line in lines:
+                where = f"{file}, line {lines.line_num}"
+                if None in line or None in line.values():
+                    raise ManifestError(f"{where}: {len(columns)} cells are needed")
+                identifier, pseudonym, *more = (line[name].strip() for name in columns)
+                if not normal(identifier):
+                    raise ManifestError(f"{where}: the identifier is empty")
+                if not re.fullmatch(PSEUDONYM_PATTERN, pseudonym):
+                    raise ManifestError(
+                        f"{where}: a pseudonym has lower-case letters, digits, - and _, starts "
+                        "with a letter, and is no longer than 32"
+                    )
+                if seen.setdefault(normal(identifier), pseudonym) != pseudonym:
+                    raise ManifestError(f"{where}: the identifier has another pseudonym above")
+                yield normal(identifier), pseudonym, *more, where
+    except OSError as error:
+        raise ManifestError(f"{file} cannot be read: {error.strerror}") from None
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise ManifestError(f"{file} is no CSV file in UTF-8 ({type(error).__name__})") from None

@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from copy import copy
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from functools import cache
 from typing import Final
 
@@ -17,14 +18,14 @@ import polars as pl
 from data_contracts.catalog import CONTRACTS, Contract
 from data_contracts.conform import conform, json_hint
 from data_contracts.deidentification.columns import check_columns
+from data_contracts.deidentification.values import check_values
 from data_contracts.errors import GroundTruthError, ManifestError
 from data_contracts.fields import terms_of
 from data_contracts.manifest import SiteManifest
 from data_contracts.readers.findings import Findings, ReaderError
 from data_contracts.readers.tabular import PROVENANCE, UNREADABLE
-from data_contracts.sources import Source, opened
+from data_contracts.sources import Source, Sources, opened
 
-BATCH_ROWS: Final = 100_000
 PLACES_KEPT: Final = 1000
 _KEY_RULE: Final = "primary_key"
 
@@ -97,21 +98,29 @@ def read_tables(
         ManifestError: The manifest names a table that is no contract.
         ReaderError: A file cannot be read, or holds no row.
         UnknownColumnError: The gate refused a column.
+        IdentifierError: The gate found values that look like identifiers.
+        PolicyError: The ground on which the tables may be used has expired.
         ContractViolationError: A table breaks its contract (and `on_error` is "fail").
     """
-    for name in manifest.tables:
-        if name not in CONTRACTS:
-            raise ManifestError(
-                f"site {manifest.name}: [tables] names {name!r}, which is no contract; "
-                f"contracts are {', '.join(CONTRACTS)}"
-            )
-    with opened(manifest, only, findings or Findings(manifest.on_error)) as tables:
-        return {name: _read(name, sources, manifest) for name, sources in tables.items()}
+    wanted = set(manifest.table_names if only is None else only)
+    with opened(manifest, findings or Findings(manifest.on_error)) as sources:
+        return {
+            name: read_table(name, sources, manifest)
+            for name in manifest.table_names
+            if name in wanted
+        }
 
 
-def _read(name: str, sources: Iterable[Source], manifest: SiteManifest) -> Table:
-    contract, counts = CONTRACTS[name], RowCounts()
-    rows = pl.concat(valid_batches(contract, sources, manifest, counts))
+def read_table(name: str, sources: Sources, manifest: SiteManifest) -> Table:
+    """One contract table of a site; see `read_tables`."""
+    contract, counts = CONTRACTS.get(name), RowCounts()
+    if contract is None:
+        raise ManifestError(
+            f"site {manifest.name}: site.toml names table {name!r}, which is no contract; "
+            f"contracts are {', '.join(CONTRACTS)}"
+        )
+    manifest.policy.check(datetime.now(UTC).date())
+    rows = pl.concat(valid_batches(contract, sources.of(name), manifest, counts))
     if key := contract.schema.primary_key():
         twice = pl.struct(key).is_duplicated()
         counts.reject(_KEY_RULE, rows.filter(twice))
@@ -147,7 +156,7 @@ def valid_batches(
             yield from _of_source(contract, source, manifest, counts)
         except UNREADABLE as error:
             # What polars says may quote a cell or a whole row: name the kind of error alone.
-            hint = json_hint(source.frame.collect_schema(), contract.schema)
+            hint = json_hint(source.types, contract.schema)
             raise ReaderError(
                 f"{source.label}: the file is malformed or mistyped ({type(error).__name__}); look "
                 f"for broken quotes, ragged lines, or columns of another type{hint}"
@@ -160,13 +169,13 @@ def _of_source(
     contract: Contract, source: Source, manifest: SiteManifest, counts: RowCounts
 ) -> Iterator[pl.DataFrame]:
     schema = _traced(contract.schema)
-    types = source.frame.collect_schema()
-    check_columns(
-        [name for name in types if name not in PROVENANCE], contract.schema, source=source.label
-    )
-    _require_columns(types, contract.schema, manifest, source.label)
-    for batch in source.frame.collect_batches(chunk_size=BATCH_ROWS):
+    names = [name for name in source.types if name not in PROVENANCE]
+    check_columns(names, contract.schema, source=source.label)
+    _require_columns(source.types, contract.schema, manifest, source.label)
+    for batch in source.batches():
         counts.raw += batch.height
+        values = batch.drop(PROVENANCE)
+        check_values(values, contract.schema, source=source.label, policy=manifest.policy)
         made, rules = conform(batch, schema)
         if rules:
             for rule in rules:

@@ -1,7 +1,14 @@
-"""`site.toml`: who a site is, and in which file each of its contract tables lies.
+"""`site.toml`: who a site is, what it allows, and where its data lie.
 
 The file belongs to the site. It says whether the data are private (the default), public or
 synthetic: only the latter two may be used with reproducible noise or without noise.
+
+    [site]               name, role, what is allowed          see `SiteManifest`
+    [tables]             a flat file per contract table       see `data_contracts.mapping`
+    [sources]            x12, fhir, omop: files or folders that tell of several tables
+    [sources.postgresql] tables of a database                 see `data_contracts.readers.database`
+    [deidentification]   on which legal ground                see `deidentification.policy`
+    [crosswalk]          payers, providers: who is who        see `data_contracts.crosswalk`
 """
 
 import difflib
@@ -9,14 +16,17 @@ import math
 import re
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Final, Literal, get_args
 
 import tomli_w
 
+from data_contracts.deidentification.policy import Policy
 from data_contracts.errors import ManifestError
 from data_contracts.fields import Role
+from data_contracts.mapping import TableMapping
+from data_contracts.readers.database import Database
 from data_contracts.vocabulary import PSEUDONYM_PATTERN
 
 MANIFEST_NAME = "site.toml"
@@ -29,6 +39,16 @@ _BUDGET_EPSILON = 10.0
 _MAX_PATIENTS = 1_000_000
 _MIN_COLLUDERS = 0.1
 
+Exchange = Literal["x12", "fhir", "omop"]
+EXCHANGED: Final[Mapping[Exchange, tuple[str, ...]]] = {
+    "x12": ("pa_request", "pa_decision", "claim_payment"),
+    "fhir": ("pa_request", "pa_decision", "claim_payment", "clinical_outcome"),
+    "omop": ("clinical_outcome",),
+}
+"""What each source tells of: contract tables."""
+
+_SECTIONS = ("site", "tables", "sources", "deidentification", "crosswalk")
+
 Origin = Literal["private", "public", "synthetic"]
 OnError = Literal["fail", "quarantine"]
 
@@ -40,7 +60,7 @@ class SiteManifest:
     Attributes:
         name: Network pseudonym of the site.
         role: Payer or provider.
-        tables: Contract name -> file or directory, absolute.
+        tables: Contract name -> flat file or directory of Parquet parts, absolute.
         origin: Where the data come from; "private" unless the file says otherwise.
         on_error: Whether a row that breaks its contract fails the table ("fail") or is set aside
             and counted ("quarantine").
@@ -55,6 +75,12 @@ class SiteManifest:
             noise.
         sampling: Whether runs may sample patients. Decided before the first release for the life of
             the ledger, which then counts all releases more coarsely.
+        mappings: Contract name -> how the columns of its flat file are named, where they differ.
+        exchanges: "x12", "fhir" or "omop" -> file or directory, absolute.
+        database: Tables of a database, or None.
+        policy: On which legal ground the tables are used.
+        crosswalk: "payers" or "providers" -> file, absolute.
+        folder: Where the site.toml lies; None for a site that has none.
     """
 
     name: str
@@ -68,6 +94,28 @@ class SiteManifest:
     max_patients: int = _MAX_PATIENTS
     min_colluders: float = _MIN_COLLUDERS
     sampling: bool = False
+    mappings: Mapping[str, TableMapping] = field(default_factory=dict)
+    exchanges: Mapping[Exchange, Path] = field(default_factory=dict)
+    database: Database | None = None
+    policy: Policy = field(default_factory=Policy)
+    crosswalk: Mapping[str, Path] = field(default_factory=dict)
+    folder: Path | None = None
+
+    @property
+    def table_names(self) -> tuple[str, ...]:
+        """Contract tables that the site has, from whatever source."""
+        names = dict.fromkeys(self.tables)
+        if self.database is not None:
+            names |= dict.fromkeys(self.database.tables)
+        for exchange in self.exchanges:
+            names |= dict.fromkeys(EXCHANGED[exchange])
+        return tuple(names)
+
+    @property
+    def paths(self) -> tuple[Path, ...]:
+        """Files and directories that the site's tables are read from."""
+        parts = (self.tables, self.exchanges, self.crosswalk)
+        return tuple(path for part in parts for path in part.values())
 
     @classmethod
     def load(cls, path: Path) -> "SiteManifest":
@@ -87,18 +135,35 @@ class SiteManifest:
         except ValueError as error:  # also a NUL character in the path
             raise ManifestError(f"{str(file)!r} is not a TOML file: {error}") from None
         site = _section(raw, "site", file)
-        _reject_unknown(raw, ("site", "tables"), file, "section")
+        _reject_unknown(raw, _SECTIONS, file, "section")
         _reject_unknown(site, _KEYS, file, "key")
         for key in ("name", "role"):
             if not site.get(key):
                 raise ManifestError(f"{file}: [site] needs a {key}")
-        tables = _section(raw, "tables", file)
-        if not tables:
-            raise ManifestError(f"{file}: [tables] is empty; name at least one contract table")
+        tables = _section(raw, "tables", file) if "tables" in raw else {}
+        sources = _section(raw, "sources", file) if "sources" in raw else {}
+        if not tables and not sources:
+            raise ManifestError(
+                f"{file}: no data: name a contract table under [tables], or a source under "
+                "[sources]"
+            )
+        _reject_unknown(sources, (*get_args(Exchange), "postgresql"), file, "source")
+        mappings = {
+            name: TableMapping.parse(section, name, file)
+            for name, section in tables.items()
+            if isinstance(section, Mapping)
+        }
+        policy = _section(raw, "deidentification", file) if "deidentification" in raw else {}
+        crosswalk = _section(raw, "crosswalk", file) if "crosswalk" in raw else {}
+        _reject_unknown(crosswalk, ("payers", "providers"), file, "key")
         return cls(
             name=_pseudonym(site, "name", file),
             role=_choice(site, "role", get_args(Role), file),
-            tables={name: _path(tables, name, file) for name in tables},
+            tables={
+                name: mappings[name].path if name in mappings else _path(tables, name, file)
+                for name in tables
+            },
+            mappings=mappings,
             origin=_choice(site, "origin", get_args(Origin), file, default="private"),
             on_error=_choice(site, "on_error", get_args(OnError), file, default="fail"),
             group=_pseudonym(site, "group", file) if site.get("group", "") != "" else "",
@@ -107,6 +172,19 @@ class SiteManifest:
             max_patients=_count(site, "max_patients", file, _MAX_PATIENTS),
             min_colluders=_share(site, "min_colluders", file, _MIN_COLLUDERS),
             sampling=_flag(site, "sampling", file),
+            exchanges={
+                exchange: _path(sources, exchange, file, "sources")
+                for exchange in get_args(Exchange)
+                if exchange in sources
+            },
+            database=(
+                Database.parse(_section(sources, "postgresql", file), file)
+                if "postgresql" in sources
+                else None
+            ),
+            policy=Policy.parse(policy, file),
+            crosswalk={name: _path(crosswalk, name, file, "crosswalk") for name in crosswalk},
+            folder=file.parent.resolve(),
         )
 
     def write(self, folder: Path) -> Path:
@@ -127,11 +205,27 @@ class SiteManifest:
             site["min_colluders"] = self.min_colluders
         if self.sampling:
             site["sampling"] = self.sampling
-        tables = {
-            name: str(path.relative_to(folder) if path.is_relative_to(folder) else path)
-            for name, path in self.tables.items()
-        }
-        file.write_text(tomli_w.dumps({"site": site, "tables": tables}), encoding="utf-8")
+        def written(path: Path) -> str:
+            return str(path.relative_to(folder) if path.is_relative_to(folder) else path)
+
+        content: dict[str, Any] = {"site": site}
+        if self.tables:
+            content["tables"] = {
+                name: {**self.mappings[name].section(), "path": written(path)}
+                if name in self.mappings
+                else written(path)
+                for name, path in self.tables.items()
+            }
+        sources: dict[str, Any] = {name: written(path) for name, path in self.exchanges.items()}
+        if self.database is not None:
+            sources["postgresql"] = self.database.section()
+        if sources:
+            content["sources"] = sources
+        if policy := self.policy.section(written):
+            content["deidentification"] = policy
+        if self.crosswalk:
+            content["crosswalk"] = {name: written(path) for name, path in self.crosswalk.items()}
+        file.write_text(tomli_w.dumps(content), encoding="utf-8")
         return file
 
 
@@ -199,10 +293,12 @@ def _pseudonym(site: Mapping[str, object], key: str, file: Path) -> str:
     return value
 
 
-def _path(tables: Mapping[str, object], name: str, file: Path) -> Path:
-    value = tables[name]
+def _path(
+    section: Mapping[str, object], name: str, file: Path, heading: str = "tables"
+) -> Path:
+    value = section[name]
     if not isinstance(value, str) or not value.strip() or "\0" in value:
-        raise ManifestError(f"{file}: {name} in [tables] must be the path of a file, as text")
+        raise ManifestError(f"{file}: {name} in [{heading}] must be the path of a file, as text")
     return (file.parent / value).resolve()
 
 

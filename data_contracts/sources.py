@@ -1,14 +1,28 @@
-"""Where a site's contract tables come from: flat files, and exchanges that tell several tables."""
+"""Where a site's contract tables come from: flat files, a database, exchanges, clinical records."""
 
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import cache, partial
+from pathlib import Path
+from tempfile import gettempdir
+from typing import Final
 
 import polars as pl
 
-from data_contracts.manifest import SiteManifest
+from data_contracts.catalog import CONTRACTS
+from data_contracts.crosswalk import Crosswalk
+from data_contracts.manifest import EXCHANGED, SiteManifest
+from data_contracts.readers.assembly import ASSEMBLED
+from data_contracts.readers.events import Spool, spool
+from data_contracts.readers.fhir import read_fhir
 from data_contracts.readers.findings import Findings
-from data_contracts.readers.tabular import scan
+from data_contracts.readers.omop import omop_outcomes
+from data_contracts.readers.postgresql import Snapshot, snapshot
+from data_contracts.readers.tabular import PROVENANCE, scan
+from data_contracts.readers.x12 import read_x12
+
+BATCH_ROWS: Final = 100_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,31 +31,104 @@ class Source:
 
     Attributes:
         label: What messages call it.
-        frame: The rows, with `PROVENANCE` and the columns of the file. Nothing but headers is read
-            before it is collected.
+        types: The source's columns and `PROVENANCE`; known before any row is read.
+        batches: Reads the rows, about `BATCH_ROWS` at a time.
     """
 
     label: str
-    frame: pl.LazyFrame
+    types: pl.Schema
+    batches: Callable[[], Iterator[pl.DataFrame]]
+
+    @classmethod
+    def lazy(cls, label: str, frame: pl.LazyFrame) -> "Source":
+        """A source whose rows are those of a lazy frame."""
+        collect = partial(frame.collect_batches, chunk_size=BATCH_ROWS)
+        return cls(label, frame.collect_schema(), collect)
 
 
-@contextmanager
-def opened(
-    manifest: SiteManifest, only: Iterable[str] | None, findings: Findings
-) -> Iterator[Mapping[str, list[Source]]]:
-    """The sources of each table that a site has.
+class Sources:
+    """All sources of a site; what several tables share is opened once, when first asked for.
 
     Args:
         manifest: The site.
-        only: Names of the tables; all that the site has unless given.
         findings: Takes what readers of exchanges refuse and note.
-
-    Raises:
-        ReaderError: A file is missing or cannot be read.
+        stack: Closes what was opened.
     """
-    wanted = set(manifest.tables if only is None else only)
-    yield {
-        name: [Source(f"site {manifest.name}, table {name} ({path.name})", scan(path))]
-        for name, path in manifest.tables.items()
-        if name in wanted
-    }
+
+    def __init__(self, manifest: SiteManifest, findings: Findings, stack: ExitStack) -> None:
+        self._manifest = manifest
+        self._findings = findings
+        self._stack = stack
+
+    def of(self, table: str) -> list[Source]:
+        """The sources of one contract table.
+
+        Raises:
+            ReaderError: A file is missing or cannot be read.
+            ManifestError: A mapping does not fit its file.
+            PolicyError: Exchanges need tokens that the site's policy forbids.
+        """
+        manifest = self._manifest
+        found = []
+        if (path := manifest.tables.get(table)) is not None:
+            found.append(_flat_file(manifest, table, path, self._label(table, path.name)))
+        if manifest.database is not None and table in manifest.database.tables:
+            found.append(_relation(self._database(), table, self._label(table, "postgresql")))
+        told = [name for name in ("x12", "fhir") if name in manifest.exchanges]
+        if any(table in EXCHANGED[name] for name in told):
+            frame = ASSEMBLED[table](self._events())
+            found.append(Source.lazy(self._label(table, " and ".join(told)), frame))
+        if "omop" in manifest.exchanges and table in EXCHANGED["omop"]:
+            folder, tokens = manifest.exchanges["omop"], manifest.policy.tokens()
+            frame = omop_outcomes(folder, tokens, manifest.name, self._findings)
+            found.append(Source.lazy(self._label(table, folder.name), frame))
+        return found
+
+    def _label(self, table: str, where: str) -> str:
+        return f"site {self._manifest.name}, table {table} ({where})"
+
+    @cache  # noqa: B019 - lives as long as one reading
+    def _database(self) -> Snapshot:
+        assert self._manifest.database is not None
+        return self._stack.enter_context(snapshot(self._manifest.database))
+
+    @cache  # noqa: B019
+    def _events(self) -> Spool:
+        manifest = self._manifest
+        crosswalk = Crosswalk.load(manifest.policy.tokens(), manifest.crosswalk)
+        events = self._stack.enter_context(spool(manifest.folder or Path(gettempdir())))
+        for name, read in (("x12", read_x12), ("fhir", read_fhir)):
+            if name in manifest.exchanges:
+                read(manifest.exchanges[name], events, crosswalk, self._findings)
+        return events
+
+
+@contextmanager
+def opened(manifest: SiteManifest, findings: Findings) -> Iterator[Sources]:
+    """The sources of a site, until the context ends."""
+    with ExitStack() as stack:
+        yield Sources(manifest, findings, stack)
+
+
+def _flat_file(manifest: SiteManifest, name: str, path: Path, label: str) -> Source:
+    mapping = manifest.mappings.get(name)
+    if mapping is None:
+        return Source.lazy(label, scan(path))
+    frame = scan(path, separator=mapping.separator)
+    return Source.lazy(label, mapping.apply(frame, CONTRACTS[name].schema, source=label))
+
+
+def _relation(tables: Snapshot, name: str, label: str) -> Source:
+    file, place = PROVENANCE
+
+    def batches() -> Iterator[pl.DataFrame]:
+        rows = 0
+        for batch in tables.batches(name):
+            index = pl.int_range(rows + 1, rows + 1 + pl.len())
+            yield batch.with_columns(
+                pl.lit("postgresql").alias(file), pl.format("row {}", index).alias(place)
+            )
+            rows += batch.height
+
+    types = tables.columns(name)
+    return Source(label, pl.Schema({**types, file: pl.String, place: pl.String}), batches)

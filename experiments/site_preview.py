@@ -123,7 +123,7 @@ def preview(site: Path, config: ExperimentConfig, task: str, n_sites: int) -> Pr
 def _network(manifest: SiteManifest, n_sites: int) -> list[SiteManifest]:
     """The site, others of its role, and whom its own requests name on the other side."""
     peers = [replace(manifest, name=f"other-{n}", group="") for n in range(1, n_sites)]
-    requests = set(manifest.tables) & {"pa_request"}
+    requests = set(manifest.table_names) & {"pa_request"}
     valid = {name: table.rows for name, table in read_tables(manifest, only=requests).items()}
     roster = own_roster(manifest, valid)
     role: Role = "payer" if manifest.role == "provider" else "provider"

@@ -61,8 +61,8 @@ def site_rows(manifest_file: Path, plan: RunPlan, side: Side) -> PatientRows:
     """
     manifest = SiteManifest.load(manifest_file)
     files = [manifest_file]
-    for path in manifest.tables.values():
-        files += [path, *sorted(path.glob("*.parquet"))] if path.is_dir() else [path]
+    for path in manifest.paths:
+        files += [path, *sorted(path.rglob("*"))] if path.is_dir() else [path]
     states = tuple(
         (file.stat().st_mtime_ns, file.stat().st_size) for file in files if file.exists()
     )

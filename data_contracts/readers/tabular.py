@@ -1,6 +1,7 @@
 """CSV and Parquet files, and directories of Parquet parts, as lazy frames."""
 
 import mmap
+import re
 from collections import Counter
 from pathlib import Path
 from typing import Final
@@ -20,7 +21,7 @@ _LONGEST_LINE = 8 << 20
 _QUOTED_CELL = r'(^|,)"(?:[^"]|"")*"'
 
 
-def scan(path: Path) -> pl.LazyFrame:
+def scan(path: Path, *, separator: str = ",") -> pl.LazyFrame:
     """A table as a lazy frame; CSV columns are all text, so that nothing is guessed.
 
     Only headers and line ends are looked at here. A line of a CSV file without any value is no row.
@@ -30,6 +31,7 @@ def scan(path: Path) -> pl.LazyFrame:
     Args:
         path: A `.csv` file (UTF-8, header line, comma), a `.parquet` file, or a directory of
             `.parquet` parts and nothing else (but for `_SUCCESS` and dotfiles).
+        separator: What parts the cells of a CSV line.
 
     Raises:
         ReaderError: It does not exist, is empty, or cannot be read as what its name says.
@@ -47,8 +49,10 @@ def scan(path: Path) -> pl.LazyFrame:
             frame = _located(pl.scan_parquet(path, glob=False), path)
         case ".csv":
             _reject_long_lines(path)
-            frame = pl.scan_csv(path, infer_schema=False, null_values=[""], glob=False)
-            reject_short_lines(path, len(_header(frame, path)))
+            frame = pl.scan_csv(
+                path, separator=separator, infer_schema=False, null_values=[""], glob=False
+            )
+            reject_short_lines(path, len(_header(frame, path)), separator=separator)
             blank = pl.all_horizontal(pl.exclude(PROVENANCE).is_null())
             frame = _located(frame, path).filter(~blank)
         case suffix:
@@ -89,7 +93,7 @@ def _reject_long_lines(path: Path) -> None:
             start = end + 1
 
 
-def reject_short_lines(path: Path, columns: int) -> None:
+def reject_short_lines(path: Path, columns: int, *, separator: str = ",") -> None:
     """Refuse a CSV file with lines of fewer cells than the header: polars would add nulls.
 
     Nothing is checked where a quoted cell runs over several lines.
@@ -97,6 +101,7 @@ def reject_short_lines(path: Path, columns: int) -> None:
     Args:
         path: The file, as given to `scan`.
         columns: Number of cells in the header line.
+        separator: What parts the cells.
 
     Raises:
         ReaderError: Lines are short.
@@ -112,7 +117,8 @@ def reject_short_lines(path: Path, columns: int) -> None:
         glob=False,
     )
     line = pl.col("line")
-    commas = line.str.replace_all(_QUOTED_CELL, "$1").str.count_matches(",", literal=True)
+    cell = _QUOTED_CELL.replace(",", re.escape(separator))
+    commas = line.str.replace_all(cell, "$1").str.count_matches(separator, literal=True)
     quotes = line.str.count_matches('"', literal=True)
     counts = lines.select(
         (commas < columns - 1).sum().alias("short"), (quotes % 2 == 1).any().alias("open")

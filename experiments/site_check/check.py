@@ -8,9 +8,10 @@ import polars as pl
 from data_contracts.catalog import CONTRACTS
 from data_contracts.errors import GroundTruthError
 from data_contracts.features import Feature, grid_of
-from data_contracts.intake import ContractViolationError, RowCounts, Table, read_tables
+from data_contracts.intake import ContractViolationError, RowCounts, Table, read_table
 from data_contracts.manifest import SiteManifest
 from data_contracts.readers.findings import Findings
+from data_contracts.sources import opened
 from experiments.config import TEST_SHARE
 from experiments.plans import MIN_PATIENTS, SPLIT_KEY
 from experiments.progress import Reporter
@@ -107,13 +108,18 @@ def check_site(manifest: SiteManifest, reporter: Reporter | None = None) -> Site
     broken: list[TableCheck] = []
     failures = []
     findings = Findings(manifest.on_error)
-    names = list(manifest.tables)
-    with (reporter or Reporter()).steps(f"Reading {len(names)} tables", len(names)) as steps:
+    names = manifest.table_names
+    title = f"Reading {len(names)} tables"
+    with (
+        (reporter or Reporter()).steps(title, len(names)) as steps,
+        opened(manifest, findings) as sources,
+    ):
         for name in names:
             try:
-                tables |= read_tables(manifest, only=[name], findings=findings)
+                tables[name] = read_table(name, sources, manifest)
             except GroundTruthError as error:
-                failures.append(str(error))
+                if str(error) not in failures:  # one exchange may fail several tables
+                    failures.append(str(error))
                 if isinstance(error, ContractViolationError) and error.counts:
                     version = CONTRACTS[name].version
                     broken.append(TableCheck(name, version, error.counts, fields=()))
