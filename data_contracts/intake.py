@@ -1,32 +1,68 @@
-"""Raw tables become valid contract tables, and whatever breaks the contract is counted."""
+"""Raw tables become valid contract tables, batch by batch, and whatever breaks one is counted.
 
-from collections.abc import Iterable, Mapping
+The order is source, de-identification gate, contract. Memory holds one batch of raw rows; of the
+valid ones `read_tables` keeps all, `count_rows` none.
+"""
+
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from copy import copy
 from dataclasses import dataclass, field
-from pathlib import Path
+from functools import cache
+from typing import Final
 
 import dataframely as dy
 import polars as pl
 
 from data_contracts.catalog import CONTRACTS, Contract
+from data_contracts.conform import conformed, json_hint, unparsed
 from data_contracts.deidentification.columns import check_columns
 from data_contracts.errors import GroundTruthError
 from data_contracts.fields import terms_of
 from data_contracts.manifest import ManifestError, SiteManifest
-from data_contracts.readers.findings import ReaderError
-from data_contracts.readers.tabular import UNREADABLE, reject_short_lines, scan
+from data_contracts.readers.findings import Findings, ReaderError
+from data_contracts.readers.tabular import PROVENANCE, UNREADABLE
+from data_contracts.sources import Source, opened
 
-LIST_SEPARATOR = "|"
-"""Separates the values of a list in a CSV cell."""
+BATCH_ROWS: Final = 100_000
+PLACES_KEPT: Final = 1000
+_KEY_RULE: Final = "primary_key"
 
-EMPTY_LIST = "[]"
-"""A CSV cell with an empty list; an empty cell is unknown (null)."""
 
-_JSON_RULE = "|json"
-_TRUE, _FALSE = ("true", "t", "yes", "y", "1"), ("false", "f", "no", "n", "0")
+@dataclass(slots=True)
+class RowCounts:
+    """How many rows a table's sources had, and what became of them. It stays at the site.
+
+    Attributes:
+        raw: Rows that the sources had.
+        valid: Rows that keep the contract.
+        rejects: Rule -> rows that broke it; a row may break several.
+        places: Rule -> file and place of rows that broke it, the first `PLACES_KEPT`.
+    """
+
+    raw: int = 0
+    valid: int = 0
+    rejects: Counter[str] = field(default_factory=Counter)
+    places: dict[str, list[tuple[str, str]]] = field(default_factory=dict)
+
+    def reject(self, rule: str, rows: pl.DataFrame) -> None:
+        """Count rows that broke a rule; they have the columns `PROVENANCE`."""
+        if rows.height:
+            self.rejects[rule] += rows.height
+            kept = self.places.setdefault(rule, [])
+            kept += rows.head(PLACES_KEPT - len(kept)).select(PROVENANCE).rows()
 
 
 class ContractViolationError(GroundTruthError):
-    """A table lacks a required column, or rows break its contract."""
+    """A table lacks a required column, or rows break its contract.
+
+    Attributes:
+        counts: Which rules were broken how often and where; None where a column is missing.
+    """
+
+    def __init__(self, message: str, counts: RowCounts | None = None) -> None:
+        super().__init__(message)
+        self.counts = counts
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,27 +72,26 @@ class Table:
     Attributes:
         contract: Its contract.
         rows: The valid rows, with the contract's columns and types.
-        raw_rows: How many rows the source had.
-        rejects: Rule -> number of rows that broke it; a row may break several.
+        provenance: Where each row comes from, same height: `file` and `place` (the row of a flat
+            file, the segment of an X12 file, the path in a FHIR resource).
+        counts: What became of the raw rows.
     """
 
     contract: Contract
     rows: pl.DataFrame
-    raw_rows: int
-    rejects: Mapping[str, int] = field(default_factory=dict)
-
-    @property
-    def rejected_rows(self) -> int:
-        """How many rows were set aside."""
-        return self.raw_rows - self.rows.height
+    provenance: pl.DataFrame
+    counts: RowCounts
 
 
-def read_tables(manifest: SiteManifest, only: Iterable[str] | None = None) -> dict[str, Table]:
+def read_tables(
+    manifest: SiteManifest, only: Iterable[str] | None = None, findings: Findings | None = None
+) -> dict[str, Table]:
     """The contract tables of a site, validated.
 
     Args:
         manifest: The site.
         only: Names of the tables to read; all that the site has unless given.
+        findings: Takes what readers of exchanges refuse and note.
 
     Raises:
         ManifestError: The manifest names a table that is no contract.
@@ -64,124 +99,123 @@ def read_tables(manifest: SiteManifest, only: Iterable[str] | None = None) -> di
         UnknownColumnError: The gate refused a column.
         ContractViolationError: A table breaks its contract (and `on_error` is "fail").
     """
-    wanted = set(manifest.tables if only is None else only)
-    return {
-        name: read_table(name, path, manifest)
-        for name, path in manifest.tables.items()
-        if name in wanted
-    }
+    for name in manifest.tables:
+        if name not in CONTRACTS:
+            raise ManifestError(
+                f"site {manifest.name}: [tables] names {name!r}, which is no contract; "
+                f"contracts are {', '.join(CONTRACTS)}"
+            )
+    with opened(manifest, only, findings or Findings(manifest.on_error)) as tables:
+        return {name: _read(name, sources, manifest) for name, sources in tables.items()}
 
 
-def read_table(name: str, path: Path, manifest: SiteManifest) -> Table:
-    """One contract table of a site; see `read_tables`."""
-    contract = CONTRACTS.get(name)
-    if contract is None:
-        raise ManifestError(
-            f"site {manifest.name}: [tables] names {name!r}, which is no contract; "
-            f"contracts are {', '.join(CONTRACTS)}"
-        )
-    source = f"site {manifest.name}, table {name} ({path.name})"
-    raw = scan(path)
-    types = raw.collect_schema()
-    check_columns(types.names(), contract.schema, source=source)
-    unparsed = _unparsed(raw, contract.schema)
-    try:
-        reject_short_lines(path, len(types))
-        conformed = _conform(raw, contract.schema, manifest, source).collect()
-        parsed = conformed.filter(~pl.any_horizontal(*unparsed)) if unparsed else conformed
-        valid, failure = contract.schema.filter(parsed.drop(*unparsed), cast=True)
-    except UNREADABLE as error:
-        # What polars says may quote a cell or a whole row: name the kind of error alone.
-        raise ReaderError(
-            f"{source}: the file is malformed or mistyped ({type(error).__name__}); look for "
-            f"broken quotes, ragged lines, or columns of another type{_json_hint(unparsed)}"
-        ) from None
-    if conformed.is_empty():
-        raise ReaderError(f"{source}: the table has no rows")
-    bad_text = {name: count for name in unparsed if (count := int(conformed[name].sum()))}
-    table = Table(contract, valid, conformed.height, failure.counts() | bad_text)
-    if table.rejects and (manifest.on_error == "fail" or valid.is_empty()):
-        worst = sorted(table.rejects.items(), key=lambda item: -item[1])
-        rules = ", ".join(f"{rule} ({count} rows)" for rule, count in worst[:5])
-        raise ContractViolationError(
-            f"{source}: {table.rejected_rows} of {table.raw_rows} rows break contract "
-            f"{contract.name} {contract.version}: {rules}. Mend them at the source, or set "
-            'on_error = "quarantine" in site.toml to set such rows aside and count them.'
-        )
-    return table
+def _read(name: str, sources: Iterable[Source], manifest: SiteManifest) -> Table:
+    contract, counts = CONTRACTS[name], RowCounts()
+    rows = pl.concat(valid_batches(contract, sources, manifest, counts))
+    if key := contract.schema.primary_key():
+        twice = pl.struct(key).is_duplicated()
+        counts.reject(_KEY_RULE, rows.filter(twice))
+        rows = rows.filter(~twice)
+    counts.valid = rows.height
+    _complain(contract, counts, manifest)
+    kept = rows.select(contract.schema.column_names())
+    return Table(contract, kept, rows.select(PROVENANCE), counts)
 
 
-def _conform(
-    raw: pl.LazyFrame, schema: type[dy.Schema], manifest: SiteManifest, source: str
-) -> pl.LazyFrame:
-    """Give the frame the contract's columns, with text turned into flags and lists."""
-    types = raw.collect_schema()
-    columns, missing = [], []
-    for name, column in schema.columns().items():
-        if name not in types:
-            if not column.nullable and terms_of(column).held_by(manifest.role):
-                missing.append(name)
-            columns.append(pl.lit(None, dtype=column.dtype).alias(name))
-        elif types[name] == pl.String and column.dtype != pl.String:
-            columns.append(_parse_text(name, column))
-        else:
-            columns.append(pl.col(name))
+def valid_batches(
+    contract: Contract, sources: Iterable[Source], manifest: SiteManifest, counts: RowCounts
+) -> Iterator[pl.DataFrame]:
+    """The rows of a table that keep every rule of its contract but that of its key.
+
+    Args:
+        contract: The table's contract.
+        sources: Where its rows come from.
+        manifest: The site.
+        counts: Takes the raw and the rejected rows.
+
+    Yields:
+        Batches with the contract's columns and types, and `PROVENANCE`.
+
+    Raises:
+        ReaderError: A source cannot be read, or holds no row.
+        UnknownColumnError: The gate refused a column.
+        ContractViolationError: A source lacks a column that the site has to give.
+    """
+    for source in sources:
+        before = counts.raw
+        try:
+            yield from _of_source(contract, source, manifest, counts)
+        except UNREADABLE as error:
+            # What polars says may quote a cell or a whole row: name the kind of error alone.
+            hint = json_hint(unparsed(source.frame.collect_schema(), contract.schema))
+            raise ReaderError(
+                f"{source.label}: the file is malformed or mistyped ({type(error).__name__}); look "
+                f"for broken quotes, ragged lines, or columns of another type{hint}"
+            ) from None
+        if counts.raw == before:
+            raise ReaderError(f"{source.label}: the table has no rows")
+
+
+def _of_source(
+    contract: Contract, source: Source, manifest: SiteManifest, counts: RowCounts
+) -> Iterator[pl.DataFrame]:
+    schema = _traced(contract.schema)
+    types = source.frame.collect_schema()
+    check_columns(
+        [name for name in types if name not in PROVENANCE], contract.schema, source=source.label
+    )
+    _require_columns(types, contract.schema, manifest, source.label)
+    bad_text = unparsed(types, contract.schema)
+    columns = conformed(types, schema)
+    for batch in source.frame.collect_batches(chunk_size=BATCH_ROWS):
+        counts.raw += batch.height
+        made = batch.select(*columns, *bad_text.values())
+        if bad_text:
+            for rule in bad_text:
+                counts.reject(rule, made.filter(rule))
+            made = made.filter(~pl.any_horizontal(*bad_text)).drop(*bad_text)
+        valid, failure = schema.filter(made, cast=True)
+        if len(failure):
+            broken = failure.details()
+            for rule in failure.counts():
+                counts.reject(rule, broken.filter(pl.col(rule) == "invalid"))
+        yield valid
+
+
+@cache
+def _traced(contract: type[dy.Schema]) -> type[dy.Schema]:
+    """The contract with `PROVENANCE`, and without its key: only all rows together can break it."""
+    columns: dict[str, dy.Column] = {name: dy.String(nullable=True) for name in PROVENANCE}
+    for name in contract.primary_key():
+        columns[name] = copy(contract.columns()[name])
+        columns[name].primary_key = False
+    return type(contract.__name__, (contract,), columns)
+
+
+def _require_columns(
+    types: pl.Schema, schema: type[dy.Schema], manifest: SiteManifest, label: str
+) -> None:
+    missing = [
+        name
+        for name, column in schema.columns().items()
+        if name not in types and not column.nullable and terms_of(column).held_by(manifest.role)
+    ]
     if missing:
         raise ContractViolationError(
-            f"{source}: required column{'s' if len(missing) > 1 else ''} "
+            f"{label}: required column{'s' if len(missing) > 1 else ''} "
             f"{', '.join(missing)} missing"
         )
-    return raw.select(*columns, *_unparsed(raw, schema).values())
 
 
-def _parse_text(name: str, column: dy.Column) -> pl.Expr:
-    """A text column as the type that its contract asks for."""
-    text = pl.col(name).str.strip_chars()
-    if column.dtype == pl.Boolean:
-        word = text.str.to_lowercase()
-        return (
-            pl.when(word.is_in(_TRUE)).then(True).when(word.is_in(_FALSE)).then(False).alias(name)
-        )
-    if isinstance(column, dy.List):
-        if _is_list_of_structs(column):
-            # One cell that is no JSON would fail the whole column; `_unparsed` counts it.
-            lists = pl.when(_is_json_list(text)).then(text)
-            return lists.str.json_decode(column.dtype).alias(name)
-        values = pl.when(text == EMPTY_LIST).then([]).otherwise(text.str.split(LIST_SEPARATOR))
-        return values.cast(column.dtype, strict=False).alias(name)
-    return text.alias(name)
-
-
-def _unparsed(raw: pl.LazyFrame, schema: type[dy.Schema]) -> dict[str, pl.Expr]:
-    """Rule -> does a cell break it, for what must be found before the contract's types are made.
-
-    Dataframely casts every other type and counts what does not fit. But of flags held as text or
-    number polars would call 2 true and refuse text altogether, and text that is no JSON list would
-    fail its whole column.
-    """
-    types = raw.collect_schema()
-    checks = {}
-    for name, column in schema.columns().items():
-        if column.dtype == pl.Boolean and types.get(name, pl.Boolean) not in (pl.Boolean, pl.Null):
-            word = pl.col(name).cast(pl.String).str.strip_chars().str.to_lowercase()
-            known = word.is_in((*_TRUE, *_FALSE))
-            checks[f"{name}|flag"] = (word.is_not_null() & ~known).alias(f"{name}|flag")
-        elif _is_list_of_structs(column) and types.get(name) == pl.String:
-            text = pl.col(name).str.strip_chars()
-            bad = text.is_not_null() & ~_is_json_list(text)
-            checks[f"{name}{_JSON_RULE}"] = bad.alias(f"{name}{_JSON_RULE}")
-    return checks
-
-
-def _is_list_of_structs(column: dy.Column) -> bool:
-    return isinstance(column, dy.List) and isinstance(column.inner, dy.Struct)
-
-
-def _is_json_list(text: pl.Expr) -> pl.Expr:
-    return text.str.starts_with("[") & text.str.json_path_match("$").is_not_null()
-
-
-def _json_hint(unparsed: Iterable[str]) -> str:
-    """Where else to look if a table as a whole cannot be read: its columns of JSON."""
-    columns = [rule.removesuffix(_JSON_RULE) for rule in unparsed if rule.endswith(_JSON_RULE)]
-    return f", or JSON with other keys or types in {', '.join(columns)}" if columns else ""
+def _complain(contract: Contract, counts: RowCounts, manifest: SiteManifest) -> None:
+    """Raise where rows were rejected, unless the site wants them set aside and some are left."""
+    if not counts.rejects or (manifest.on_error == "quarantine" and counts.valid):
+        return
+    worst = counts.rejects.most_common(5)
+    rules = ", ".join(f"{rule} ({count} rows)" for rule, count in worst)
+    raise ContractViolationError(
+        f"site {manifest.name}, table {contract.name}: {counts.raw - counts.valid} of {counts.raw} "
+        f"rows break contract {contract.name} {contract.version}: {rules}. Mend them at "
+        'the source, or set on_error = "quarantine" in site.toml to set them aside and count them.',
+        counts,
+    )

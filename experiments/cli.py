@@ -253,30 +253,61 @@ def data_fetch(
 
 
 @site_app.command("check")
-def site_check(folder: SiteFolder) -> None:
-    """Check a site's tables against their contracts. Nothing leaves the site."""
+def site_check(
+    folder: SiteFolder,
+    out: Annotated[
+        Path | None, typer.Option("--out", help="Folder of the report; SITE/state unless given.")
+    ] = None,
+) -> None:
+    """Check a site's data end to end, and write a report to read. Nothing leaves the site."""
     from data_contracts.manifest import SiteManifest
-    from experiments.site_check import check_site
+    from experiments.progress import Reporter
+    from experiments.site_check.check import check_site
+    from experiments.site_check.page import write_page
+    from experiments.site_check.verdict import judge
+    from experiments.site_check.words import print_check, told
+    from federation.run_state import STATE_FOLDER
 
-    checked = check_site(SiteManifest.load(folder))
-    table = PrintedTable("table", "contract", "rows", "set aside", "rules broken")
-    for name, read in checked.tables.items():
-        broken = ", ".join(f"{rule}: {count}" for rule, count in read.rejects.items())
-        table.add_row(
-            name,
-            read.contract.version,
-            f"{read.raw_rows:,}",
-            f"{read.rejected_rows:,}",
-            broken or "none",
-        )
-    Console().print(table)
-    for task, found in checked.tasks.items():
-        typer.echo(f"task {task}: {found}")
-    if checked.failures:
-        raise GroundTruthError("\n       ".join(checked.failures))
-    if not checked.ready:
-        raise GroundTruthError("the tables are valid, but no task can be trained on them yet")
-    typer.echo(f"site {checked.name} ({checked.role}): ready")
+    checked = check_site(SiteManifest.load(folder), Reporter())
+    print_check(checked, Console())
+    at = folder if folder.is_dir() else folder.parent
+    page, rejected = write_page(checked, out or at / STATE_FOLDER)
+    typer.echo(f"report: {page}\nrejected rows, by file and place: {rejected}")
+    if blocking := [told(finding) for finding in judge(checked)[1] if finding.blocks]:
+        raise GroundTruthError("\n       ".join(blocking))
+
+
+@site_app.command("preview")
+def site_preview(
+    folder: SiteFolder,
+    config: Annotated[Path, typer.Argument(help="TOML file of the experiment.")],
+    sites: Annotated[int, typer.Option(min=1, help="Sites assumed to take part.")] = 10,
+    epsilon: Epsilon = None,
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", help="Write every value to this Parquet file; exact ones, too."),
+    ] = None,
+) -> None:
+    """Show exactly what a run would send, value by value. Nothing is sent or charged."""
+    from dataclasses import replace
+
+    from data_contracts.manifest import MANIFEST_NAME
+    from experiments.config import load_config
+    from experiments.site_preview import preview
+    from experiments.words import print_preview
+
+    settings = load_config(config)
+    if epsilon is not None:
+        privacy = replace(settings.privacy, epsilon=_number_or_none(epsilon))
+        settings = settings.with_changes(privacy=privacy)
+    file = folder / MANIFEST_NAME if folder.is_dir() else folder
+    for task in settings.tasks:
+        seen = preview(file, settings, task, sites)
+        print_preview(task, seen, Console())
+        if out is not None:
+            target = out if len(settings.tasks) == 1 else out.with_stem(f"{out.stem}-{task}")
+            seen.write(target)
+            typer.echo(f"{target}: holds exact sums of this site; do not pass it on")
 
 
 @site_app.command("budget")

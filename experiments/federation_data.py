@@ -153,6 +153,6 @@ def _site(manifest: SiteManifest, tables: dict[str, Table]) -> Site:
     return Site(
         manifest,
         {name: table.rows for name, table in tables.items()},
-        {name: table.raw_rows for name, table in tables.items()},
-        sum(table.rejected_rows for table in tables.values()),
+        {name: table.counts.raw for name, table in tables.items()},
+        sum(table.counts.raw - table.counts.valid for table in tables.values()),
     )

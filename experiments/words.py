@@ -1,14 +1,17 @@
-"""How a run's results and a site's budget are told on a terminal."""
+"""How a run's results, a site's budget and a preview are told on a terminal."""
 
 from collections.abc import Mapping
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from experiments.site_budget import SiteBudget
+from experiments.site_preview import Preview
 
 
 def print_results(results: Mapping[str, Any], folder: Path, console: Console) -> None:
@@ -84,3 +87,40 @@ def print_budget(state: SiteBudget, console: Console) -> None:
         highlight=False,
         markup=False,
     )
+
+
+def print_preview(task: str, seen: Preview, console: Console) -> None:
+    """Print what a run would ask of a site for one task."""
+    table = Table(
+        *("step", "rounds", "values", "one patient\nchanges (L2)", "noise in\neach value"),
+        *("largest exact\nvalue", "correlation\nof the two"),
+        title=f"{task}: what would leave",
+    )
+    for step, vectors in groupby(seen.vectors, key=lambda vector: vector.step):
+        first, *more = vectors
+        table.add_row(
+            *(step, str(1 + len(more)), f"{first.exact.size:,}", f"{first.sensitivity:.3g}"),
+            *(f"{first.noise_std:.3g}", f"{np.abs(first.exact).max():.4g}"),
+            f"{np.corrcoef(first.exact, first.noisy)[0, 1]:.2f}" if first.exact.size > 1 else "",
+        )
+    console.print(table)
+    first = seen.vectors[0]
+    sample = Table("value", "exact, stays here", "noisy", title=f"from the {first.step}")
+    for position in np.argsort(-first.exact)[:_SHOWN]:
+        meaning = first.meanings[position] if first.meanings else str(position)
+        sample.add_row(
+            Text(meaning), f"{first.exact[position]:,.2f}", f"{first.noisy[position]:,.2f}"
+        )
+    console.print(sample)
+    masked = (
+        f"With {len(seen.plan.sites)} sites the noisy values are masked before they leave: each "
+        "alone is uniformly random, and only sums over the sites can be opened."
+        if seen.plan.secure_sum
+        else "Without a secure sum the noisy values leave as they are."
+    )
+    console.print(masked, highlight=False)
+    verdict = seen.refusal or "This site's policy would allow the run."
+    console.print(verdict, highlight=False, markup=False, soft_wrap=True)
+
+
+_SHOWN = 8

@@ -8,7 +8,7 @@ import pytest
 
 from data_contracts.catalog import CONTRACTS
 from data_contracts.deidentification.columns import UnknownColumnError
-from data_contracts.intake import ContractViolationError, Table, read_table, read_tables
+from data_contracts.intake import ContractViolationError, RowCounts, Table, read_tables
 from data_contracts.manifest import ManifestError, OnError, SiteManifest
 from data_contracts.readers.findings import ReaderError
 from data_contracts.readers.tabular import reject_short_lines, scan
@@ -18,9 +18,8 @@ ROWS = 25
 
 
 def read(path: Path, table: str = "pa_request", on_error: OnError = "fail") -> Table:
-    return read_table(
-        table, path, SiteManifest("site-1", "provider", {table: path}, on_error=on_error)
-    )
+    manifest = SiteManifest("site-1", "provider", {table: path}, on_error=on_error)
+    return read_tables(manifest)[table]
 
 
 @pytest.fixture
@@ -67,7 +66,7 @@ def test_csv_parquet_and_a_directory_of_parts_give_the_same_table(
     ]
     for table in tables:
         assert table.rows.equals(tables[1].rows)
-        assert (table.raw_rows, table.rejected_rows, table.rejects) == (frame.height, 0, {})
+        assert table.counts == RowCounts(frame.height, frame.height)
         CONTRACTS[name].schema.validate(table.rows)
 
 
@@ -120,8 +119,9 @@ def test_a_cell_that_is_no_json_list_is_set_aside_and_counted(
         with_cell(texts["clinical_outcome"], "baseline_labs", cell), tmp_path / "t.csv"
     )
     table = read(path, "clinical_outcome", on_error="quarantine")
-    assert table.rejects == {"baseline_labs|json": 1}
-    assert (table.raw_rows, table.rejected_rows) == (ROWS, 1)
+    assert table.counts.rejects == {"baseline_labs|json": 1}
+    assert (table.counts.raw, table.counts.valid) == (ROWS, ROWS - 1)
+    assert table.counts.places == {"baseline_labs|json": [(path.name, "row 4")]}
     with pytest.raises(ContractViolationError, match=r"baseline_labs\|json \(1 rows\)"):
         read(path, "clinical_outcome")
 
@@ -144,7 +144,7 @@ def test_line_endings_byte_order_mark_and_blank_lines_make_no_row(
     text = mark + requests_text.write_csv() + "\n" * blank_lines
     path = tmp_path / "t.csv"
     path.write_text(text, encoding="utf-8", newline=ending)
-    assert read(path).raw_rows == ROWS
+    assert read(path).counts.raw == ROWS
 
 
 def test_only_the_tables_asked_for_are_read(provider_folders: list[Path]) -> None:
@@ -220,9 +220,9 @@ def test_rows_that_break_the_contract_fail_the_table_or_are_set_aside_and_counte
         read(path)
     assert PLANTED not in str(caught.value)
     table = read(path, on_error="quarantine")
-    assert (table.raw_rows, table.rejected_rows) == (ROWS, 3)
-    assert table.rejects["eligibility_verified|flag"] == 1
-    assert len(table.rejects) >= 3
+    assert (table.counts.raw, table.counts.valid) == (ROWS, ROWS - 3)
+    assert table.counts.rejects["eligibility_verified|flag"] == 1
+    assert len(table.counts.rejects) >= 3
     assert table.rows["request_token"].to_list() == [
         token for row, token in enumerate(requests["request_token"]) if row not in (1, 2, 3)
     ]
@@ -240,7 +240,7 @@ def test_a_number_that_is_neither_0_nor_1_is_no_flag(
 def test_a_key_that_stands_twice_is_counted(requests: pl.DataFrame, tmp_path: Path) -> None:
     path = write_parquet(pl.concat([requests, requests.head(1)]), tmp_path / "t.parquet")
     table = read(path, on_error="quarantine")
-    assert table.rejects == {"primary_key": 2}
+    assert table.counts.rejects == {"primary_key": 2}
 
 
 @pytest.mark.parametrize("name", ["t.csv", "t.parquet"])
@@ -320,7 +320,7 @@ def test_a_directory_of_parts_holds_nothing_that_would_not_be_read(
     write_parquet(requests, tmp_path / "a.parquet")
     for name in ("_SUCCESS", ".a.parquet.crc"):
         (tmp_path / name).touch()
-    assert read(tmp_path).raw_rows == ROWS
+    assert read(tmp_path).counts.raw == ROWS
     for name in ("b.csv", "c.csv", "README"):
         (tmp_path / name).touch()
     (tmp_path / "day=1.parquet").mkdir()

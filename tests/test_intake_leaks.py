@@ -8,7 +8,7 @@ import pytest
 
 from data_contracts.deidentification.columns import UnknownColumnError
 from data_contracts.errors import GroundTruthError
-from data_contracts.intake import read_table
+from data_contracts.intake import read_tables
 from data_contracts.manifest import SiteManifest
 
 PLANTED = "Zaphod9Secret"  # planted in the data; no message may hold it
@@ -33,7 +33,7 @@ def lines(texts: dict[str, pl.DataFrame]) -> list[str]:
 def refusal(path: Path, table: str = "pa_request") -> str:
     """The message with which a file is refused; empty if it is read."""
     try:
-        read_table(table, path, SiteManifest("site-1", "provider", {}, on_error="fail"))
+        read_tables(SiteManifest("site-1", "provider", {table: path}, on_error="fail"))
     except GroundTruthError as error:
         return str(error)
     return ""
@@ -110,7 +110,7 @@ def test_text_in_another_encoding_is_never_quoted(lines: list[str], tmp_path: Pa
     path = tmp_path / "t.csv"
     path.write_bytes("\n".join([*lines, PLANTED]).encode() + b"\xfc\xff")
     message = refusal(path)
-    assert "malformed" in message
+    assert f"line {len(lines) + 1}: byte {len(PLANTED) + 1} there is not UTF-8" in message
     assert PLANTED not in message
 
 
@@ -121,6 +121,6 @@ def test_without_a_header_line_the_first_row_is_never_quoted(
     path = tmp_path / "t.csv"
     path.write_text("\n".join([f"{PLANTED}{lines[1]}", *lines[2:]]), encoding="utf-8")
     with pytest.raises(UnknownColumnError, match="header line") as caught:
-        read_table("pa_request", path, SiteManifest("site-1", "provider", {}))
+        read_tables(SiteManifest("site-1", "provider", {"pa_request": path}))
     assert PLANTED not in str(caught.value)
     assert token not in str(caught.value)

@@ -1,22 +1,31 @@
 """CSV and Parquet files, and directories of Parquet parts, as lazy frames."""
 
+import mmap
 from collections import Counter
 from pathlib import Path
+from typing import Final
 
 import polars as pl
 
-from data_contracts.readers.findings import ReaderError
+from data_contracts.readers.files import decoded
+from data_contracts.readers.findings import ReaderError, at
 
 UNREADABLE = (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError)
 """What polars raises over a bad file; its panics are no `Exception`."""
 
+PROVENANCE: Final = ("file", "place")
+"""Columns beside those of a contract that say where a row comes from; they never leave a site."""
+
+_LONGEST_LINE = 8 << 20
 _QUOTED_CELL = r'(^|,)"(?:[^"]|"")*"'
 
 
 def scan(path: Path) -> pl.LazyFrame:
     """A table as a lazy frame; CSV columns are all text, so that nothing is guessed.
 
-    Only headers are read here. A line of a CSV file without any value is no row.
+    Only headers and line ends are looked at here. A line of a CSV file without any value is no row.
+    Beside the file's columns the frame has `PROVENANCE`: the file's name, and the row, counted from
+    1 below the header.
 
     Args:
         path: A `.csv` file (UTF-8, header line, comma), a `.parquet` file, or a directory of
@@ -35,22 +44,55 @@ def scan(path: Path) -> pl.LazyFrame:
         raise ReaderError(f"{path}: no such file; correct the path under [tables] in site.toml")
     match path.suffix.lower():
         case ".parquet":
-            frame = pl.scan_parquet(path, glob=False)
+            frame = _located(pl.scan_parquet(path, glob=False), path)
         case ".csv":
+            _reject_long_lines(path)
             frame = pl.scan_csv(path, infer_schema=False, null_values=[""], glob=False)
-            frame = frame.filter(~pl.all_horizontal(pl.all().is_null()))
+            reject_short_lines(path, len(_header(frame, path)))
+            blank = pl.all_horizontal(pl.exclude(PROVENANCE).is_null())
+            frame = _located(frame, path).filter(~blank)
         case suffix:
             raise ReaderError(
                 f"{path}: files of type {suffix!r} are not read; use .csv or .parquet"
             )
-    _header(frame, path)
     return frame
+
+
+def _located(frame: pl.LazyFrame, path: Path) -> pl.LazyFrame:
+    """The frame with `PROVENANCE`, once its header has been read."""
+    file, place = PROVENANCE
+    for name in set(PROVENANCE) & set(_header(frame, path)):
+        raise at(path, "", f"it has a column {name!r}, which no contract knows: remove it")
+    return frame.with_row_index(place, offset=1).with_columns(
+        pl.lit(path.name).alias(file), pl.format("row {}", place).alias(place)
+    )
+
+
+def _reject_long_lines(path: Path) -> None:
+    """Refuse a file with a line that no row of a table can be, before all of it is in memory.
+
+    Where every stretch of that length holds a line's end, only those are looked at.
+    """
+    if not path.stat().st_size:
+        raise at(path, "", "the file is empty (0 bytes); export it again")
+    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+        start = 0
+        while start + _LONGEST_LINE < len(data):
+            end = data.rfind(b"\n", start, start + _LONGEST_LINE)
+            if end < 0:
+                raise at(
+                    path,
+                    f"byte {start + 1:,}",
+                    f"a line that begins there is longer than {_LONGEST_LINE >> 20} MB; are line "
+                    "ends missing, or is a quote not closed?",
+                )
+            start = end + 1
 
 
 def reject_short_lines(path: Path, columns: int) -> None:
     """Refuse a CSV file with lines of fewer cells than the header: polars would add nulls.
 
-    Nothing is checked where a quoted cell runs over several lines, nor in Parquet.
+    Nothing is checked where a quoted cell runs over several lines.
 
     Args:
         path: The file, as given to `scan`.
@@ -59,8 +101,6 @@ def reject_short_lines(path: Path, columns: int) -> None:
     Raises:
         ReaderError: Lines are short.
     """
-    if path.suffix.lower() != ".csv" or path.is_dir():
-        return
     # One column of whole lines: the separator is a character that text does not hold.
     lines = pl.scan_csv(
         path,
@@ -74,18 +114,26 @@ def reject_short_lines(path: Path, columns: int) -> None:
     line = pl.col("line")
     commas = line.str.replace_all(_QUOTED_CELL, "$1").str.count_matches(",", literal=True)
     quotes = line.str.count_matches('"', literal=True)
-    short, over_several_lines = (
-        lines.select(
-            (commas < columns - 1).sum().alias("short"), (quotes % 2 == 1).any().alias("open")
-        )
-        .collect(engine="streaming")
-        .row(0)
+    counts = lines.select(
+        (commas < columns - 1).sum().alias("short"), (quotes % 2 == 1).any().alias("open")
     )
+    try:
+        short, over_several_lines = counts.collect(engine="streaming").row(0)
+    except UNREADABLE as error:
+        _reject_other_encodings(path)
+        raise _unreadable(path, error) from None
     if short and not over_several_lines:
         raise ReaderError(
             f"{path}: {short} line{'s have' if short > 1 else ' has'} fewer cells than the header "
             "line; was the file cut short? Export it again"
         )
+
+
+def _reject_other_encodings(path: Path) -> None:
+    """Name the first line that is not UTF-8; only called when something is wrong."""
+    with path.open("rb") as file:
+        for number, line in enumerate(file, 1):
+            decoded(line, path, f"line {number}")
 
 
 def _scan_parts(folder: Path) -> pl.LazyFrame:
@@ -117,7 +165,7 @@ def _scan_parts(folder: Path) -> pl.LazyFrame:
                 f"{part}: its columns or their types differ from those of {first.name}: {names}. "
                 "All parts of a table need the same columns"
             )
-    return pl.scan_parquet(entries, glob=False)
+    return _located(pl.scan_parquet(entries, glob=False), folder)
 
 
 def _header(frame: pl.LazyFrame, path: Path) -> pl.Schema:

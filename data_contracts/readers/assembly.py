@@ -1,0 +1,193 @@
+"""Events of exchanges become rows of `pa_request`, `pa_decision` and `claim_payment`.
+
+What no single message tells is worked out here: which answer came first, after how many hours,
+which claim belongs to which request. Dates end here: rows hold a year and days or hours between.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Final
+
+import polars as pl
+
+from data_contracts.readers.events import Spool
+
+_ORDER = "order"  # position among the events of a kind
+_FIRST_SENT = "first_sent"
+_APPEALED = "appealed_at"
+_APPEAL_TYPES = ("1", "2")  # X12 278 UM02: immediate and standard appeal
+_APPEAL_OUTCOMES = {
+    "A1": "overturned",
+    "A2": "partial",
+    "A6": "partial",
+    "A3": "upheld",
+    "C": "withdrawn",
+}
+
+
+def pa_request(events: Spool) -> pl.LazyFrame:
+    """One row per requested item, as it was first submitted.
+
+    A request that is sent again (revised, appealed, cancelled) keeps the row of its first
+    submission, which the first decision answered; `pa_decision` holds what followed.
+
+    Returns:
+        Fields of `pa_request`, and `file` and `place`. `request_day` counts from the patient's
+        first request among the events, or is 0 where the patient is unknown.
+    """
+    sent = pl.col("submitted_at")
+    first = (
+        events.scan("request")
+        .with_row_index(_ORDER)
+        .sort("submitted_at", _ORDER, nulls_last=True)
+        .unique(["request_token", "item_sequence"], keep="first", maintain_order=True)
+    )
+    day_0 = (
+        pl.when(pl.col("patient_token").is_null())
+        .then(sent)
+        .otherwise(sent.min().over("patient_token"))
+    )
+    return (
+        first.with_columns(
+            sent.dt.year().cast(pl.Int16).alias("service_year"),
+            (sent.dt.date() - day_0.dt.date()).dt.total_days().cast(pl.Int32).alias("request_day"),
+        )
+        .sort(_ORDER)
+        .drop(_ORDER, "submitted_at")
+    )
+
+
+def pa_decision(events: Spool) -> pl.LazyFrame:
+    """One row per answer, numbered in order of time.
+
+    An answer that follows an appeal (a request with certification type 1 or 2) and is no pend
+    closes it.
+
+    Returns:
+        Fields of `pa_decision`, and `file` and `place`. `decision_hours` counts from the first
+        submission of the request, and is unknown (null) where the request is not among the events.
+    """
+    decided, sent, appealed = pl.col("decided_at"), pl.col(_FIRST_SENT), pl.col(_APPEALED)
+    outcome = pl.col("action_code").replace_strict(_APPEAL_OUTCOMES, default=None)
+    outcome = pl.when(appealed.is_not_null()).then(outcome)
+    answers = (
+        events.scan("decision")
+        .with_row_index(_ORDER)
+        .sort("decided_at", _ORDER, nulls_last=True)
+        .join(_first_submissions(events), on="request_token", how="left", maintain_order="left")
+        .join_asof(
+            _appeals(events),
+            left_on="decided_at",
+            right_on=_APPEALED,
+            by="request_token",
+            coalesce=False,
+            check_sortedness=False,
+        )
+    )
+    return (
+        answers.with_columns(
+            pl.int_range(pl.len()).over("request_token").cast(pl.Int16).alias("exchange_seq"),
+            _hours(sent, decided).alias("decision_hours"),
+            outcome.alias("appeal_outcome"),
+        )
+        .with_columns(
+            pl.when(pl.col("appeal_outcome").is_not_null()).then(value).alias(name)
+            for name, value in (
+                ("appeal_level", pl.col("level")),
+                ("appeal_hours", _hours(appealed, decided)),
+            )
+        )
+        .sort(_ORDER)
+        .drop(_ORDER, _FIRST_SENT, _APPEALED, "level", "decided_at", "authorization_token")
+    )
+
+
+def claim_payment(events: Spool) -> pl.LazyFrame:
+    """One row per adjudication of a claim, and one per claim that none has answered yet.
+
+    What a remittance does not repeat (prior authorization, service date, DRG, revenue code) is
+    taken from the claim as it was submitted.
+
+    Returns:
+        Fields of `claim_payment`, and `file` and `place`.
+    """
+    told = (
+        *("patient_token", "authorization_token", "submitted"),
+        *("service_from", "drg", "revenue_code"),
+    )
+    claims = (
+        events.scan("claim")
+        .unique("claim_token", keep="last", maintain_order=True)
+        .rename({name: f"{name}_claimed" for name in ("file", "place", *told)})
+    )
+    numbered = (
+        events.scan("payment")
+        .with_row_index(_ORDER)
+        .sort("paid_on", _ORDER, nulls_last=True)
+        .with_columns(
+            pl.int_range(pl.len()).over("claim_token").cast(pl.Int16).alias("adjudication_seq")
+        )
+    )
+    service, received, paid = map(pl.col, ("service_from", "received_on", "paid_on"))
+    return (
+        numbered.join(claims, on="claim_token", how="full", coalesce=True)
+        .with_columns(
+            *(pl.coalesce(name, f"{name}_claimed") for name in ("file", "place", *told)),
+            pl.col("adjudication_seq").fill_null(0),
+        )
+        .join(_authorized(events), on="authorization_token", how="left")
+        .with_columns(
+            _days(service, received).alias("days_service_to_receipt"),
+            _days(received, paid).alias("days_receipt_to_payment"),
+        )
+        .sort(_ORDER, "file", "place", nulls_last=True)
+        .drop(_ORDER, "authorization_token", "service_from", "received_on", "paid_on")
+        .drop(pl.selectors.ends_with("_claimed"))
+    )
+
+
+ASSEMBLED: Final[Mapping[str, Callable[[Spool], pl.LazyFrame]]] = {
+    "pa_request": pa_request,
+    "pa_decision": pa_decision,
+    "claim_payment": claim_payment,
+}
+"""Contract table -> how it is made of events."""
+
+
+def _first_submissions(events: Spool) -> pl.LazyFrame:
+    """Request -> the moment at which it was first sent."""
+    requests = events.scan("request").group_by("request_token")
+    return requests.agg(pl.col("submitted_at").min().alias(_FIRST_SENT))
+
+
+def _appeals(events: Spool) -> pl.LazyFrame:
+    """Every appeal: its request, when it was sent, and its level."""
+    appeals = events.scan("request").filter(pl.col("certification_type").is_in(_APPEAL_TYPES))
+    sent = pl.col("submitted_at").alias(_APPEALED)
+    return (
+        appeals.filter(pl.col("submitted_at").is_not_null())
+        .select("request_token", sent)
+        .unique()
+        .sort(_APPEALED)
+        .with_columns(
+            (pl.int_range(pl.len()) + 1).over("request_token").cast(pl.Int16).alias("level")
+        )
+    )
+
+
+def _authorized(events: Spool) -> pl.LazyFrame:
+    """Authorization -> its request; none for a number that was given to several requests."""
+    given = events.scan("decision").filter(pl.col("authorization_token").is_not_null())
+    return (
+        given.group_by("authorization_token")
+        .agg(pl.col("request_token").unique())
+        .filter(pl.col("request_token").list.len() == 1)
+        .with_columns(pl.col("request_token").list.first())
+    )
+
+
+def _hours(start: pl.Expr, end: pl.Expr) -> pl.Expr:
+    return (end - start).dt.total_seconds() / 3600
+
+
+def _days(start: pl.Expr, end: pl.Expr) -> pl.Expr:
+    return (end - start).dt.total_days().cast(pl.Int32)

@@ -1,0 +1,1 @@
+"""What a site learns of its own data before it joins. Nothing here leaves the site."""
