@@ -1,83 +1,112 @@
 """Columns as a source holds them become columns as a contract asks for; nothing is dropped."""
 
-from collections.abc import Iterable
+from collections.abc import Callable
+from functools import partial
+from typing import Final
 
 import dataframely as dy
 import polars as pl
 
-LIST_SEPARATOR = "|"
+LIST_SEPARATOR: Final = "|"
 """Separates the values of a list in a text cell."""
 
-EMPTY_LIST = "[]"
+EMPTY_LIST: Final = "[]"
 """A text cell with an empty list; an empty cell is unknown (null)."""
 
 _JSON_RULE = "|json"
 _TRUE, _FALSE = ("true", "t", "yes", "y", "1"), ("false", "f", "no", "n", "0")
 
 
-def conformed(types: pl.Schema, schema: type[dy.Schema]) -> list[pl.Expr]:
-    """The contract's columns, made of a source's.
+def conform(batch: pl.DataFrame, schema: type[dy.Schema]) -> tuple[pl.DataFrame, list[str]]:
+    """Give a batch the contract's columns.
 
-    Text becomes flags and lists, all else is left to the contract's cast; a column that the source
-    lacks is null.
+    Text becomes flags and lists, all else is left to the contract's cast, which counts what does
+    not fit. But of flags held as text or number polars would call 2 true and refuse text
+    altogether, and text that is no JSON list would fail its whole column: those are told apart.
 
     Args:
-        types: The source's columns.
+        batch: Rows as the source has them.
         schema: The contract.
+
+    Returns:
+        The contract's columns (null where the source lacks one) followed by a flag for each rule
+        that cells may break here, and the names of these rules.
     """
-    columns = []
+    made: list[pl.Series] = []
+    broken: list[pl.Series] = []
     for name, column in schema.columns().items():
-        if name not in types:
-            columns.append(pl.lit(None, dtype=column.dtype).alias(name))
-        elif types[name] == pl.String and column.dtype != pl.String:
-            columns.append(_parse_text(name, column))
-        else:
-            columns.append(pl.col(name))
-    return columns
+        if name not in batch.columns:
+            made.append(pl.Series(name, [None], dtype=column.dtype).new_from_index(0, len(batch)))
+            continue
+        values = batch.get_column(name)
+        if rule := broken_rule(values.dtype, column):
+            flags = _by_distinct(values, _breaks_flag if rule == "|flag" else _breaks_json)
+            broken.append(flags.fill_null(value=False).alias(name + rule))
+        if values.dtype == pl.String and column.dtype != pl.String:
+            values = _by_distinct(values, partial(_parse_text, column=column))
+        made.append(values.alias(name))
+    return pl.DataFrame([*made, *broken]), [flags.name for flags in broken]
 
 
-def unparsed(types: pl.Schema, schema: type[dy.Schema]) -> dict[str, pl.Expr]:
-    """Rule -> does a cell break it, for what must be found before the contract's types are made.
-
-    Dataframely casts every other type and counts what does not fit. But of flags held as text or
-    number polars would call 2 true and refuse text altogether, and text that is no JSON list would
-    fail its whole column.
-    """
-    checks = {}
-    for name, column in schema.columns().items():
-        if column.dtype == pl.Boolean and types.get(name, pl.Boolean) not in (pl.Boolean, pl.Null):
-            word = pl.col(name).cast(pl.String).str.strip_chars().str.to_lowercase()
-            known = word.is_in((*_TRUE, *_FALSE))
-            checks[f"{name}|flag"] = (word.is_not_null() & ~known).alias(f"{name}|flag")
-        elif _is_list_of_structs(column) and types.get(name) == pl.String:
-            text = pl.col(name).str.strip_chars()
-            bad = text.is_not_null() & ~_is_json_list(text)
-            checks[f"{name}{_JSON_RULE}"] = bad.alias(f"{name}{_JSON_RULE}")
-    return checks
+def broken_rule(held: pl.DataType, column: dy.Column) -> str:
+    """The rule that cells of a source's type may break before the contract's types are made."""
+    if column.dtype == pl.Boolean and held not in (pl.Boolean, pl.Null):
+        return "|flag"
+    if _is_list_of_structs(column) and held == pl.String:
+        return _JSON_RULE
+    return ""
 
 
-def json_hint(rules: Iterable[str]) -> str:
+def json_hint(types: pl.Schema, schema: type[dy.Schema]) -> str:
     """Where else to look if a table as a whole cannot be read: its columns of JSON."""
-    columns = [rule.removesuffix(_JSON_RULE) for rule in rules if rule.endswith(_JSON_RULE)]
+    columns = [
+        name
+        for name, column in schema.columns().items()
+        if name in types and broken_rule(types[name], column) == _JSON_RULE
+    ]
     return f", or JSON with other keys or types in {', '.join(columns)}" if columns else ""
 
 
-def _parse_text(name: str, column: dy.Column) -> pl.Expr:
-    """A text column as the type that its contract asks for."""
-    text = pl.col(name).str.strip_chars()
+def _by_distinct(values: pl.Series, made: Callable[[pl.Series], pl.Series]) -> pl.Series:
+    """`made(values)`, worked out once for each distinct text: codes repeat, and parsing costs."""
+    if values.dtype != pl.String:
+        return made(values)
+    distinct = values.unique().drop_nulls()
+    if 4 * len(distinct) > len(values):
+        return made(values)
+    return made(distinct).gather(values.cast(pl.Enum(distinct)).to_physical())
+
+
+def _parse_text(text: pl.Series, column: dy.Column) -> pl.Series:
+    """Text as the type that its contract asks for."""
+    value = pl.col(text.name).str.strip_chars()
     if column.dtype == pl.Boolean:
-        word = text.str.to_lowercase()
-        return (
-            pl.when(word.is_in(_TRUE)).then(True).when(word.is_in(_FALSE)).then(False).alias(name)
-        )
-    if isinstance(column, dy.List):
-        if _is_list_of_structs(column):
-            # One cell that is no JSON would fail the whole column; `unparsed` counts it.
-            lists = pl.when(_is_json_list(text)).then(text)
-            return lists.str.json_decode(column.dtype).alias(name)
-        values = pl.when(text == EMPTY_LIST).then([]).otherwise(text.str.split(LIST_SEPARATOR))
-        return values.cast(column.dtype, strict=False).alias(name)
-    return text.alias(name)
+        word = value.str.to_lowercase()
+        made: pl.Expr = pl.when(word.is_in(_TRUE)).then(True).when(word.is_in(_FALSE)).then(False)
+    elif _is_list_of_structs(column):
+        # One cell that is no JSON would fail the whole column.
+        lists = pl.when(_is_json_list(value)).then(value)
+        made = lists.str.json_decode(column.dtype)
+    elif isinstance(column, dy.List):
+        items = pl.when(value == EMPTY_LIST).then([]).otherwise(value.str.split(LIST_SEPARATOR))
+        made = items.cast(column.dtype, strict=False)
+    else:
+        made = value
+    return _evaluated(text, made)
+
+
+def _breaks_flag(values: pl.Series) -> pl.Series:
+    word = pl.col(values.name).cast(pl.String).str.strip_chars().str.to_lowercase()
+    return _evaluated(values, word.is_not_null() & ~word.is_in((*_TRUE, *_FALSE)))
+
+
+def _breaks_json(text: pl.Series) -> pl.Series:
+    value = pl.col(text.name).str.strip_chars()
+    return _evaluated(text, value.is_not_null() & ~_is_json_list(value))
+
+
+def _evaluated(values: pl.Series, made: pl.Expr) -> pl.Series:
+    return values.to_frame().select(made.alias(values.name)).to_series()
 
 
 def _is_list_of_structs(column: dy.Column) -> bool:

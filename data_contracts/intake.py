@@ -15,7 +15,7 @@ import dataframely as dy
 import polars as pl
 
 from data_contracts.catalog import CONTRACTS, Contract
-from data_contracts.conform import conformed, json_hint, unparsed
+from data_contracts.conform import conform, json_hint
 from data_contracts.deidentification.columns import check_columns
 from data_contracts.errors import GroundTruthError
 from data_contracts.fields import terms_of
@@ -147,7 +147,7 @@ def valid_batches(
             yield from _of_source(contract, source, manifest, counts)
         except UNREADABLE as error:
             # What polars says may quote a cell or a whole row: name the kind of error alone.
-            hint = json_hint(unparsed(source.frame.collect_schema(), contract.schema))
+            hint = json_hint(source.frame.collect_schema(), contract.schema)
             raise ReaderError(
                 f"{source.label}: the file is malformed or mistyped ({type(error).__name__}); look "
                 f"for broken quotes, ragged lines, or columns of another type{hint}"
@@ -165,15 +165,13 @@ def _of_source(
         [name for name in types if name not in PROVENANCE], contract.schema, source=source.label
     )
     _require_columns(types, contract.schema, manifest, source.label)
-    bad_text = unparsed(types, contract.schema)
-    columns = conformed(types, schema)
     for batch in source.frame.collect_batches(chunk_size=BATCH_ROWS):
         counts.raw += batch.height
-        made = batch.select(*columns, *bad_text.values())
-        if bad_text:
-            for rule in bad_text:
+        made, rules = conform(batch, schema)
+        if rules:
+            for rule in rules:
                 counts.reject(rule, made.filter(rule))
-            made = made.filter(~pl.any_horizontal(*bad_text)).drop(*bad_text)
+            made = made.filter(~pl.any_horizontal(*rules)).drop(*rules)
         valid, failure = schema.filter(made, cast=True)
         if len(failure):
             broken = failure.details()
