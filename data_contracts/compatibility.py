@@ -16,6 +16,9 @@ wrongly and nobody would notice. So:
   it is known, how sensitive it is; patterns; allowed values and declared ranges, appended and
   widened ones too; code systems; rules and the definitions of labels.
 
+What a document does not say no comparison sees: whoever changes the expression behind a label
+changes its definition, too.
+
 A site serves a plan whose major version is its own and whose minor version is no later.
 """
 
@@ -180,7 +183,7 @@ def _facts(part: Any, place: Place = ()) -> Iterator[tuple[Place, Any]]:
         for each in part:
             known_by = _identity(each)
             rest = {key: each[key] for key in each if key != known_by}
-            yield from _facts(rest, (*place, f"{known_by}={each[known_by]}"))
+            yield from _facts(rest or None, (*place, f"{known_by}={each[known_by]}"))
     else:
         yield place, part
 

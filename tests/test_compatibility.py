@@ -202,6 +202,7 @@ NEW = {"name": "new", "logicalType": "string", "physicalType": "string", "requir
         ),
         (Level.MAJOR, "pa_decision", lambda d: custom(table(d), "labels")["value"].pop()),
         (Level.MAJOR, "pa_request", put(lambda d: d, id="another")),
+        (Level.MAJOR, "pa_request", lambda d: table(d)["quality"].append({"name": "bare"})),
     ],
 )
 def test_a_change_needs_its_level(level: Level, name: str, edit: Edit) -> None:
