@@ -88,8 +88,22 @@ def export(folder: Path = FOLDER) -> list[Path]:
 
 def render(contract: Contract) -> str:
     """One contract as YAML text."""
-    text: str = yaml.safe_dump(to_odcs(contract), sort_keys=False, width=100, allow_unicode=True)
+    text: str = yaml.dump(
+        to_odcs(contract), Dumper=_Dumper, sort_keys=False, width=100, allow_unicode=True
+    )
     return text
+
+
+class _Dumper(yaml.SafeDumper):
+    """Quotes texts that begin with a digit: YAML 1.2 takes the code 09 for a number, 1.1 does not."""
+
+
+_Dumper.add_representer(
+    str,
+    lambda dumper, text: dumper.represent_scalar(
+        "tag:yaml.org,2002:str", text, style="'" if text[:1].isdigit() else None
+    ),
+)
 
 
 def read(file: Path) -> dict[str, Any]:

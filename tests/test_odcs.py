@@ -243,6 +243,11 @@ def test_a_file_that_is_no_contract_is_refused(
         read(file)
 
 
+def test_codes_of_digits_stay_texts_for_every_reader_of_yaml() -> None:
+    # YAML 1.2 (10.3.2) resolves 09 to the integer 9; PyYAML follows 1.1, where it is a text.
+    assert "'09': Out of network" in render(CONTRACTS["pa_decision"])
+
+
 @contracts
 def test_a_document_reads_back_as_it_was_written(contract: Contract) -> None:
     assert read(FOLDER / f"{contract.name}.odcs.yaml") == to_odcs(contract)
