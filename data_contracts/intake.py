@@ -17,9 +17,9 @@ import polars as pl
 from data_contracts.catalog import CONTRACTS, Contract
 from data_contracts.conform import conform, json_hint
 from data_contracts.deidentification.columns import check_columns
-from data_contracts.errors import GroundTruthError
+from data_contracts.errors import GroundTruthError, ManifestError
 from data_contracts.fields import terms_of
-from data_contracts.manifest import ManifestError, SiteManifest
+from data_contracts.manifest import SiteManifest
 from data_contracts.readers.findings import Findings, ReaderError
 from data_contracts.readers.tabular import PROVENANCE, UNREADABLE
 from data_contracts.sources import Source, opened

@@ -15,7 +15,7 @@ from typing import Any, Literal, get_args
 
 import tomli_w
 
-from data_contracts.errors import GroundTruthError
+from data_contracts.errors import ManifestError
 from data_contracts.fields import Role
 from data_contracts.vocabulary import PSEUDONYM_PATTERN
 
@@ -31,10 +31,6 @@ _MIN_COLLUDERS = 0.1
 
 Origin = Literal["private", "public", "synthetic"]
 OnError = Literal["fail", "quarantine"]
-
-
-class ManifestError(GroundTruthError):
-    """A site.toml is missing or cannot be understood."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,8 @@ from dataclasses import MISSING, asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from data_contracts.manifest import ManifestError, sites_in
+from data_contracts.errors import ManifestError
+from data_contracts.manifest import sites_in
 
 DESCRIPTION_NAME = "network.json"
 

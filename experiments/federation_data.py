@@ -7,9 +7,9 @@ from pathlib import Path
 
 import polars as pl
 
-from data_contracts.errors import GroundTruthError
+from data_contracts.errors import GroundTruthError, ManifestError
 from data_contracts.intake import Table, read_tables
-from data_contracts.manifest import ManifestError, SiteManifest
+from data_contracts.manifest import SiteManifest
 from data_contracts.network import DESCRIPTION_NAME, Network, site_folders
 from data_contracts.public.registry import PUBLIC
 from data_contracts.synthetic.generate import generate

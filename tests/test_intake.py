@@ -8,8 +8,9 @@ import pytest
 
 from data_contracts.catalog import CONTRACTS
 from data_contracts.deidentification.columns import UnknownColumnError
+from data_contracts.errors import ManifestError
 from data_contracts.intake import ContractViolationError, RowCounts, Table, read_tables
-from data_contracts.manifest import ManifestError, OnError, SiteManifest
+from data_contracts.manifest import OnError, SiteManifest
 from data_contracts.readers.findings import ReaderError
 from data_contracts.readers.tabular import reject_short_lines, scan
 

@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from data_contracts.manifest import ManifestError, SiteManifest
+from data_contracts.errors import ManifestError
+from data_contracts.manifest import SiteManifest
 from data_contracts.network import site_folders
 from data_contracts.public.ca_dmhc_imr import TREATMENT_GROUPS, UNNAMED_GROUP
 from data_contracts.public.uci_heart_disease import SITES

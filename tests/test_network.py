@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from data_contracts.manifest import ManifestError
+from data_contracts.errors import ManifestError
 from data_contracts.network import Network
 
 NETWORK = Network("a", "public", "A", "by hospital", "CC0", "nobody", {"f": "0"}, {"seed": 1})

@@ -18,9 +18,10 @@ import polars as pl
 import pytest
 
 from data_contracts.catalog import CONTRACTS
+from data_contracts.errors import ManifestError
 from data_contracts.fields import Available, terms_of
 from data_contracts.intake import read_tables
-from data_contracts.manifest import ManifestError, SiteManifest
+from data_contracts.manifest import SiteManifest
 from data_contracts.network import Network, site_folders
 from data_contracts.public import (
     ca_dmhc_imr,

@@ -9,8 +9,9 @@ from typing import Final
 import dataframely as dy
 import polars as pl
 
+from data_contracts.errors import ManifestError
 from data_contracts.fields import Role
-from data_contracts.manifest import ManifestError, SiteManifest
+from data_contracts.manifest import SiteManifest
 from data_contracts.public.sources import Source
 from data_contracts.readers.findings import ReaderError
 
