@@ -95,7 +95,7 @@ def render(contract: Contract) -> str:
 
 
 class _Dumper(yaml.SafeDumper):
-    """Quotes texts that begin with a digit: YAML 1.2 takes the code 09 for a number, 1.1 does not."""
+    """Quotes texts that begin with a digit: YAML 1.2 takes the code 09 for a number, 1.1 not."""
 
 
 _Dumper.add_representer(
