@@ -1,6 +1,6 @@
 """Every contract that a network can use, by name, with its version.
 
-A minor version adds nullable fields or codes; a major version changes or removes any.
+What a version promises, and how far a change must raise it, stands in `compatibility.py`.
 """
 
 from dataclasses import dataclass
@@ -34,25 +34,25 @@ class Contract:
 CONTRACTS: Final = {
     contract.name: contract
     for contract in (
-        Contract("pa_request", "0.1.0", PaRequest, "What was asked of a payer, item by item."),
-        Contract("pa_decision", "0.1.0", PaDecision, "What the payer answered, in order."),
-        Contract("claim_payment", "0.1.0", ClaimPayment, "How the claim was paid or denied."),
-        Contract("clinical_outcome", "0.1.0", ClinicalOutcome, "What happened to the patient."),
+        Contract("pa_request", "1.0.0", PaRequest, "What was asked of a payer, item by item."),
+        Contract("pa_decision", "1.0.0", PaDecision, "What the payer answered, in order."),
+        Contract("claim_payment", "1.0.0", ClaimPayment, "How the claim was paid or denied."),
+        Contract("clinical_outcome", "1.0.0", ClinicalOutcome, "What happened to the patient."),
         Contract(
             "hospital_encounter",
-            "0.1.0",
+            "1.0.0",
             HospitalEncounter,
             "An inpatient stay as the Diabetes 130-US hospitals data describe it.",
         ),
         Contract(
             "imr_determination",
-            "0.1.0",
+            "1.0.0",
             ImrDetermination,
             "An independent reviewer's decision on a denied request (California DMHC).",
         ),
         Contract(
             "cardiac_exam",
-            "0.1.0",
+            "1.0.0",
             CardiacExam,
             "A cardiac work-up as the UCI heart-disease data describe it.",
         ),

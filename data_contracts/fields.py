@@ -1,5 +1,6 @@
 """What a contract says of a field beside its type: who holds it, when, and how sensitive it is."""
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from enum import StrEnum
 from typing import Any, Literal
@@ -44,6 +45,8 @@ class FieldTerms:
         declared_range: The range that the network publishes for the field, in `unit`. Features
             take their bounds from here and never from data; values outside are clipped to it.
         standard: Where the field comes from, e.g. "X12 278 UM02".
+        code_systems: Whose codes it holds: names in `vocabulary.CODE_SYSTEMS`.
+        labels: Code -> our own short label, where codes do not speak for themselves.
     """
 
     sites: Literal["P", "V", "PV"]
@@ -52,6 +55,8 @@ class FieldTerms:
     unit: str | None = None
     declared_range: tuple[float, float] | None = None
     standard: str | None = None
+    code_systems: tuple[str, ...] = ()
+    labels: Mapping[str, str] | None = None
 
     def held_by(self, role: Role) -> bool:
         """Whether sites of this role hold the field."""
@@ -66,9 +71,22 @@ def terms(
     unit: str | None = None,
     declared_range: tuple[float, float] | None = None,
     standard: str | None = None,
+    code_systems: tuple[str, ...] = (),
+    labels: Mapping[str, str] | None = None,
 ) -> dict[str, Any]:
     """Column metadata that `terms_of` reads back; the arguments are those of `FieldTerms`."""
-    return asdict(FieldTerms(sites, available_at, classification, unit, declared_range, standard))
+    return asdict(
+        FieldTerms(
+            sites,
+            available_at,
+            classification,
+            unit,
+            declared_range,
+            standard,
+            code_systems,
+            labels,
+        )
+    )
 
 
 def terms_of(column: dy.Column) -> FieldTerms:

@@ -1,6 +1,8 @@
-"""The contracts as Open Data Contract Standard documents (ODCS v3, Bitol / Linux Foundation).
+"""The contracts as Open Data Contract Standard documents (ODCS v3.1, Bitol / Linux Foundation).
 
-The YAML under `contracts/` is generated from the schemas; a test holds the two together.
+The YAML under `contracts/` is generated from the schemas; a test holds the two together, and
+another rebuilds the schemas from it. `contracts/released/` keeps the documents of the last release:
+`compatibility.py` says how far a version must rise when a document leaves its released one behind.
 """
 
 from pathlib import Path
@@ -10,9 +12,13 @@ import dataframely as dy
 import yaml
 
 from data_contracts.catalog import CONTRACTS, Contract
+from data_contracts.errors import GroundTruthError
 from data_contracts.fields import terms_of
+from data_contracts.labels import LABELS
+from data_contracts.vocabulary import CODE_SYSTEMS
 
 FOLDER = Path(__file__).parent / "contracts"
+RELEASED = FOLDER / "released"
 
 _LOGICAL_TYPES = {
     "string": "string",
@@ -25,6 +31,10 @@ _LOGICAL_TYPES = {
     "list": "array",
     "struct": "object",
 }
+
+
+class DocumentError(GroundTruthError):
+    """A file is no contract in the Open Data Contract Standard."""
 
 
 def to_odcs(contract: Contract) -> dict[str, Any]:
@@ -49,13 +59,16 @@ def to_odcs(contract: Contract) -> dict[str, Any]:
     }
     if rules := _rules(contract.schema):
         table["quality"] = rules
+    if labels := [label for label in LABELS if label.table == contract.name]:
+        said = [{"name": label.name, "definition": label.definition} for label in labels]
+        table["customProperties"] = [{"property": "labels", "value": said}]
     return {
         "apiVersion": "v3.1.0",
         "kind": "DataContract",
         "id": f"groundtruth.{contract.name}",
         "name": contract.name,
         "version": contract.version,
-        "status": "draft",
+        "status": "active",
         "domain": "prior-authorization",
         "description": {"purpose": contract.purpose},
         "schema": [table],
@@ -75,8 +88,44 @@ def export(folder: Path = FOLDER) -> list[Path]:
 
 def render(contract: Contract) -> str:
     """One contract as YAML text."""
-    text: str = yaml.safe_dump(to_odcs(contract), sort_keys=False, width=100, allow_unicode=True)
+    text: str = yaml.dump(
+        to_odcs(contract), Dumper=_Dumper, sort_keys=False, width=100, allow_unicode=True
+    )
     return text
+
+
+class _Dumper(yaml.SafeDumper):
+    """Quotes texts that begin with a digit: YAML 1.2 takes the code 09 for a number, 1.1 not."""
+
+
+_Dumper.add_representer(
+    str,
+    lambda dumper, text: dumper.represent_scalar(
+        "tag:yaml.org,2002:str", text, style="'" if text[:1].isdigit() else None
+    ),
+)
+
+
+def read(file: Path) -> dict[str, Any]:
+    """The document in a YAML file.
+
+    Raises:
+        DocumentError: The file cannot be read, or holds no contract of one table.
+    """
+    try:
+        document = yaml.safe_load(file.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise DocumentError(f"{file} cannot be read: {error.strerror}") from None
+    except (yaml.YAMLError, UnicodeDecodeError):
+        raise DocumentError(f"{file} is not a YAML file") from None
+    try:
+        (table,) = document["schema"]
+        names = [document["name"], document["version"], *(it["name"] for it in table["properties"])]
+    except (KeyError, TypeError, ValueError):
+        names = []
+    if not names or not all(isinstance(name, str) for name in names):
+        raise DocumentError(f"{file} is no data contract of one table (ODCS v3)")
+    return dict(document)
 
 
 def _property(column: dy.Column) -> dict[str, Any]:
@@ -93,6 +142,15 @@ def _property(column: dy.Column) -> dict[str, Any]:
         described["properties"] = [
             {"name": name, **_property(inner)} for name, inner in column.inner.items()
         ]
+    if isinstance(column, dy.Enum):
+        described["quality"] = [
+            {
+                "name": "allowed_values",
+                "metric": "invalidValues",
+                "arguments": {"validValues": list(column.categories)},
+                "mustBe": 0,
+            }
+        ]
     if column.metadata:
         described |= _terms(column)
     return described
@@ -107,12 +165,18 @@ def _terms(column: dy.Column) -> dict[str, Any]:
         custom["declaredRange"] = list(field.declared_range)
     if field.standard:
         custom["standard"] = field.standard
-    if isinstance(column, dy.Enum):
-        custom["allowedValues"] = list(column.categories)
-    return {
-        "classification": str(field.classification),
-        "customProperties": [{"property": name, "value": value} for name, value in custom.items()],
-    }
+    if field.labels:
+        custom["valueLabels"] = dict(field.labels)
+    described: dict[str, Any] = {"classification": str(field.classification)}
+    if field.code_systems:
+        described["authoritativeDefinitions"] = [
+            {"url": CODE_SYSTEMS[name], "type": "codeSystem", "description": name}
+            for name in field.code_systems
+        ]
+    described["customProperties"] = [
+        {"property": name, "value": value} for name, value in custom.items()
+    ]
+    return described
 
 
 def _options(column: dy.Column) -> dict[str, Any]:
@@ -133,9 +197,15 @@ def _options(column: dy.Column) -> dict[str, Any]:
 
 
 def _rules(schema: type[dy.Schema]) -> list[dict[str, Any]]:
-    """The schema's own rules, named and described as their functions are."""
+    """The schema's own rules, in the words of their functions and as polars evaluates them."""
     return [
-        {"name": name, "type": "text", "description": _first_line(rule.validation_fn)}
+        {
+            "name": name,
+            "description": _first_line(rule.validation_fn),
+            "type": "custom",
+            "engine": "polars",
+            "implementation": str(rule.validation_fn(schema)),
+        }
         for name, rule in vars(schema).items()
         if hasattr(rule, "validation_fn")
     ]

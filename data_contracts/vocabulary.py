@@ -125,3 +125,111 @@ LOINC_LABS: Final = {
     "8480-6": ("Systolic blood pressure", "mm[Hg]"),
 }
 """LOINC code -> (our short label, UCUM unit)."""
+
+CODE_SYSTEMS: Final = {
+    "CARC": "https://x12.org/codes/claim-adjustment-reason-codes",
+    "CMS place of service": (
+        "https://www.cms.gov/Medicare/Coding/place-of-service-codes/Place_of_Service_Code_Set"
+    ),
+    "CPT": "http://www.ama-assn.org/go/cpt",
+    "FHIR administrative gender": "http://hl7.org/fhir/administrative-gender",
+    "FHIR claim type": "http://terminology.hl7.org/CodeSystem/claim-type",
+    "HCPCS Level II": "http://www.cms.gov/Medicare/Coding/HCPCSReleaseCodeSets",
+    "ICD-10-CM": "http://hl7.org/fhir/sid/icd-10-cm",
+    "ICD-9-CM": "http://hl7.org/fhir/sid/icd-9-cm",
+    "LOINC": "http://loinc.org",
+    "MS-DRG": (
+        "https://www.cms.gov/Medicare/Medicare-Fee-for-Service-Payment/AcuteInpatientPPS/"
+        "MS-DRG-Classifications-and-Software"
+    ),
+    "NDC": "http://hl7.org/fhir/sid/ndc",
+    "NUBC revenue codes": "https://www.nubc.org/CodeSystem/RevenueCodes",
+    "NUCC provider taxonomy": "http://nucc.org/provider-taxonomy",
+    "RARC": "https://x12.org/codes/remittance-advice-remark-codes",
+    "RxNorm": "http://www.nlm.nih.gov/research/umls/rxnorm",
+    "UCUM": "http://unitsofmeasure.org",
+    "X12 306": "https://codesystem.x12.org/005010/306",
+    "X12 355": "https://codesystem.x12.org/005010/355",
+    "X12 591": "https://codesystem.x12.org/005010/591",
+    "X12 886": "https://codesystem.x12.org/external/886",
+    "X12 1029": "https://codesystem.x12.org/005010/1029",
+    "X12 1033": "https://codesystem.x12.org/005010/1033",
+    "X12 1322": "https://codesystem.x12.org/005010/1322",
+    "X12 1338": "https://codesystem.x12.org/005010/1338",
+    "X12 1365": "https://codesystem.x12.org/005010/1365",
+    "X12 1525": "https://codesystem.x12.org/005010/1525",
+}
+"""Name -> URI, as HL7 terminology, Da Vinci PAS and CARIN Blue Button write them.
+
+"X12 n" is the data element n of release 005010, or the external code source n.
+"""
+
+REASON_GROUPS: Final = {
+    "documentation": {
+        "0A": "Test results missing",
+        "0P": "Information asked for never came",
+        "0U": "More about the patient needed",
+    },
+    "clinical": {
+        "0F": "No medical necessity",
+        "0G": "Wrong level of care",
+        "0R": "Does not fit the diagnosis",
+        "0T": "Experimental",
+        "0Y": "Does not fit the age",
+        "0Z": "Does not fit the sex",
+        "10": "Amount or frequency",
+        "16": "Wrong kind of facility",
+    },
+    "benefit": {
+        "04": "More than authorized",
+        "09": "Out of network",
+        "0L": "Beyond the plan's maximum",
+        "0M": "Not covered",
+        "0S": "Pre-existing condition",
+        "12": "Patient bound to a provider",
+        "15": "Outside the plan's area",
+        "19": "Cosmetic",
+        "20": "Covered once in a lifetime",
+        "21": "Transport refused",
+        "27": "Premium overdue, month 1",
+        "28": "Premium overdue, month 2",
+        "29": "Premium overdue, month 3",
+    },
+    "administrative": {
+        "01": "Price authorization has run out",
+        "02": "Price authorization superfluous",
+        "03": "Not on the price authorization",
+        "05": "Wrong special cost",
+        "06": "No credit",
+        "07": "Cancelled by administration",
+        "08": "Resale price too high",
+        "0C": "Access restricted",
+        "0D": "Primary care must authorize",
+        "0E": "Not the primary care physician",
+        "0H": "No certification needed",
+        "0K": "Belongs to primary care",
+        "0N": "No approval beforehand",
+        "0Q": "Asked twice",
+        "0X": "Does not fit the provider's type",
+        "11": "Price",
+        "13": "Authorized for someone else",
+        "14": "Plan's procedure not followed",
+        "17": "Too late",
+        "18": "Notification noted",
+        "22": "Ambulance segments disagree",
+        "23": "Mileage cannot be computed",
+        "24": "Mileage does not fit",
+        "25": "Other errors in the request",
+        "26": "Provider's role missing",
+    },
+    "review": {
+        "0B": "Sent to an external reviewer",
+        "0J": "External reviewer certifies",
+        "0V": "Medical review needed",
+        "0W": "Review under way",
+    },
+}
+"""X12 278 HCR03 (code source 886): our group -> code -> our short label.
+
+The grouping is ours; a code that is not here counts as "other" (`labels.reason_group`).
+"""

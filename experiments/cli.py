@@ -377,6 +377,26 @@ def contracts_export(
         typer.echo(f"{file}")
 
 
+@contracts_app.command("diff")
+def contracts_diff(
+    old: Annotated[Path, typer.Argument(help="The earlier YAML document.")],
+    new: Annotated[Path, typer.Argument(help="The later one.")],
+) -> None:
+    """Tell what changed between two documents of a contract, and whether its version suffices."""
+    from data_contracts.compatibility import changes, check_versions, needed
+    from data_contracts.odcs import read
+
+    before, after = read(old), read(new)
+    found = changes(before, after)
+    for change in found:
+        typer.echo(f"{change.level.name.lower():5}  {change.place}: {change.words}")
+    check_versions(before, after)
+    typer.echo(
+        f"{after['name']} {before['version']} -> {after['version']}: enough, as "
+        f"{needed(found).name.lower()} is needed"
+    )
+
+
 def _run(
     config: Any,
     out: Path | None,

@@ -59,6 +59,7 @@ def make_plan(config: ExperimentConfig, task: str, sites: Sequence[SiteManifest]
         neural=config.neural,
         split_key=SPLIT_KEY,
         test_share=config.test_share,
+        contracts=TASKS[task].contracts,
         noise_seed=config.seed,
     )
 

@@ -13,6 +13,7 @@ from functools import lru_cache
 
 import numpy as np
 
+from data_contracts.compatibility import VersionError, parse_version, serves
 from data_contracts.features import Feature, grid_of
 from federation.ledger import Patients, Population, Side
 from federation.settings import RETRY, ConfigError, PrivacySettings, parse
@@ -42,6 +43,7 @@ class RunPlan:
         neural: Settings of the neural family.
         split_key: Key of the hash that assigns patients to training and test.
         test_share: Share of patients held out.
+        contracts: The task's tables -> version of the contract that the plan is made for.
         noise_seed: Seed of reproducible noise for synthetic and public data; None draws noise
             that nobody can reproduce. Sites with private data refuse any seed.
     """
@@ -53,6 +55,7 @@ class RunPlan:
     privacy: PrivacySettings
     split_key: str
     test_share: float
+    contracts: Mapping[str, str]
     family: str = "additive"
     additive: AdditiveSettings = field(default_factory=AdditiveSettings)
     neural: NeuralSettings = field(default_factory=NeuralSettings)
@@ -71,18 +74,40 @@ class RunPlan:
             raise ConfigError("split_key must be 1 to 200 printable characters")
         if not 0 < self.test_share < 1:
             raise ConfigError(f"test_share must lie between 0 and 1, not {self.test_share}")
+        if set(self.contracts) != set(self.the_task.tables):
+            raise ConfigError(
+                f"contracts must name {', '.join(self.the_task.tables)}, the tables of task "
+                f"{self.task}, and no others"
+            )
+        for table, version in self.contracts.items():
+            try:
+                parse_version(version)
+            except VersionError as error:
+                raise ConfigError(f"contracts.{table}: {error}") from None
 
     @property
     def the_task(self) -> Task:
         """The task itself."""
         return TASKS[self.task]
 
+    def unserved(self) -> tuple[str, ...]:
+        """The contracts here that cannot serve the plan, each in words with both versions."""
+        held = self.the_task.contracts
+        return tuple(
+            f"{name} is {held[name]} and the plan is made for {asked}"
+            for name, asked in sorted(self.contracts.items())
+            if not serves(held[name], asked)
+        )
+
     def features(self) -> tuple[Feature, ...]:
         """The task's features on this network's grids.
 
         Raises:
-            ConfigError: The roster is no list of at most 254 different names.
+            ConfigError: The roster is no list of at most 254 different names, or the plan is made
+                for other contracts than those here, whose grids may differ.
         """
+        if unserved := self.unserved():
+            raise ConfigError(f"contracts do not fit the run plan: {'; '.join(unserved)}")
         try:
             return _features(self.task, self.payers, self.providers, self.sites)
         except ValueError as error:

@@ -39,6 +39,10 @@ class SitePolicyError(GroundTruthError):
     """The site refuses what a run asks of it."""
 
 
+class ContractVersionError(SitePolicyError):
+    """The site's contracts are other versions than those that the plan is made for."""
+
+
 class TooManyPatientsError(GroundTruthError):
     """The site has more patients than a plan is made for; its declaration is wrong."""
 
@@ -332,11 +336,18 @@ def check_policy(manifest: SiteManifest, plan: RunPlan) -> NoiseSource:
     Raises:
         SitePolicyError: The site has no part in the plan, or its data are private and the plan does
             not protect them as the site asks.
+        ContractVersionError: Its contracts cannot serve the plan; see `compatibility.py`.
     """
     if manifest.name not in plan.sites or manifest.role != plan.the_task.train_at:
         raise SitePolicyError(
             f"site {manifest.name} ({manifest.role}) is not asked to train by the plan: task "
             f"{plan.task} is trained by {plan.the_task.train_at}s, here {', '.join(plan.sites)}"
+        )
+    if unserved := plan.unserved():
+        raise ContractVersionError(
+            f"site {manifest.name} holds other data contracts: {'; '.join(unserved)}. Codes of "
+            "features could mean something else there: the site and the coordinator need releases "
+            "with the same major version of the contract, the site's no older"
         )
     if manifest.origin == "private":
         _check_private(manifest, plan)

@@ -82,6 +82,7 @@ def _log_model(client: mlflow.MlflowClient, task: str, folder: Path) -> None:
             artifacts={"model": str(file)},
             signature=infer_signature(example, output),
             input_example=example,
+            metadata={"contracts": dict(plan.contracts)},
             pip_requirements=list(REQUIREMENTS),
             code_paths=[str(root / name) for name in ("data_contracts", "models", "federation")],
         )
@@ -89,7 +90,8 @@ def _log_model(client: mlflow.MlflowClient, task: str, folder: Path) -> None:
     # Not mlflow.register_model: it prints, and a log wants plain lines only.
     if not client.search_registered_models(f"name = '{name}'"):
         client.create_registered_model(name)
-    registered = client.create_model_version(name, logged.model_uri, logged.run_id)
+    tags = {f"contract.{table}": version for table, version in plan.contracts.items()}
+    registered = client.create_model_version(name, logged.model_uri, logged.run_id, tags=tags)
     client.set_registered_model_alias(name, "candidate", registered.version)
 
 

@@ -23,6 +23,7 @@ from federation.settings import PrivacySettings
 from models.additive_training import AdditiveSettings
 from models.patients import PatientRows
 from models.queries import Query
+from models.tasks import TASKS
 
 PlanMaker = Callable[..., RunPlan]
 
@@ -133,6 +134,7 @@ def make_plan(small_network: Path, provider_folders: list[Path]) -> PlanMaker:
             "additive": AdditiveSettings(gradient_rounds=3, max_knots=4),
             "split_key": "test",
             "test_share": 0.25,
+            "contracts": TASKS[str(changes.get("task", "approved"))].contracts,
             "noise_seed": 5,
         }
         return RunPlan(**(fields | changes))  # type: ignore[arg-type]

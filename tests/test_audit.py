@@ -35,6 +35,7 @@ from federation.site import site_rows
 from models.accounting import gdp_epsilon
 from models.mechanisms import GaussianSum, SeededNoise
 from models.queries import HistogramQuery
+from models.tasks import TASKS
 
 QUICK = AuditSettings(requests=2000, providers=3, canaries=20, repeats=1)
 
@@ -318,8 +319,9 @@ def plan() -> RunPlan:
     names = tuple(f"provider-{i:02d}" for i in (1, 2, 3))
     privacy = PrivacySettings(max_records_per_patient=3)
     split = {"split_key": "k", "test_share": 0.4, "noise_seed": 1}
+    contracts = TASKS[TASK].contracts
     payers = ("payer-1", "payer-2")
-    return RunPlan(TASK, payers, names, names, privacy, **split)  # type: ignore[arg-type]
+    return RunPlan(TASK, payers, names, names, privacy, contracts=contracts, **split)  # type: ignore[arg-type]
 
 
 @pytest.fixture

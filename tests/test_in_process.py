@@ -96,6 +96,19 @@ def test_one_private_site_stops_a_run_that_would_not_protect_it_before_a_row_is_
         read_result(tmp_path / "result.json")
 
 
+def test_the_coordinator_names_the_sites_whose_contracts_do_not_fit_and_the_versions(
+    make_plan: PlanMaker, files: list[Path], tmp_path: Path
+) -> None:
+    held = make_plan().contracts
+    plan = make_plan(contracts={**held, "clinical_outcome": "99.0.0"})
+    with pytest.raises(SiteFailureError) as told:
+        run(plan, files, tmp_path / "result.json")
+    for name in plan.sites:
+        assert f"site {name} holds other data contracts" in str(told.value)
+    versions = f"clinical_outcome is {held['clinical_outcome']} and the plan is made for 99.0.0"
+    assert versions in str(told.value)
+
+
 def test_a_site_that_cannot_read_its_tables_is_named_with_the_reason(
     make_plan: PlanMaker, private_sites: list[Path], tmp_path: Path
 ) -> None:

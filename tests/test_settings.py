@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from data_contracts.compatibility import parse_version
 from data_contracts.errors import GroundTruthError
 from federation.ledger import worst_cost
 from federation.plan import RunPlan
@@ -17,6 +18,7 @@ from models.accounting import PrivacyCost, gdp_mu
 from models.additive_training import AdditiveSettings
 from models.families import FAMILIES
 from models.queries import HistogramQuery
+from models.tasks import TASKS
 from models.training import largest_queries
 
 PLAN: dict[str, Any] = {
@@ -28,7 +30,9 @@ PLAN: dict[str, Any] = {
     "additive": {"gradient_rounds": 10},
     "split_key": "k",
     "test_share": 0.2,
+    "contracts": TASKS["approved"].contracts,
 }
+VERSIONS = TASKS["approved"].contracts
 
 
 def plan(**changes: Any) -> RunPlan:
@@ -172,6 +176,9 @@ def test_the_keys_of_a_plans_text_do_not_depend_on_their_order() -> None:
         ({"split_key": ""}, "split_key"),
         ({"split_key": "k" * 201}, "split_key"),
         ({"split_key": "a\nb"}, "split_key"),
+        ({"contracts": {}}, "contracts must name pa_request, pa_decision, clinical_outcome"),
+        ({"contracts": VERSIONS | {"claim_payment": "1.0.0"}}, "and no others"),
+        ({"contracts": VERSIONS | {"pa_request": "1.0"}}, r"contracts\.pa_request: '1\.0'"),
     ],
 )
 def test_a_plan_that_cannot_be_carried_out_is_refused(changes: dict[str, Any], word: str) -> None:
@@ -182,6 +189,20 @@ def test_a_plan_that_cannot_be_carried_out_is_refused(changes: dict[str, Any], w
 def test_a_network_whose_names_are_no_list_of_different_ones_has_no_features() -> None:
     with pytest.raises(ConfigError, match="roster cannot be used"):
         plan(payers=["payer-1", "payer-1"]).features()
+
+
+def test_a_plan_for_other_contracts_has_no_features_here() -> None:
+    major, minor, _ = parse_version(VERSIONS["pa_request"])
+    assert plan(contracts=VERSIONS | {"pa_request": f"{major}.{minor}.99"}).features()
+    for version in (f"{major}.{minor + 1}.0", f"{major + 1}.0.0"):
+        with pytest.raises(ConfigError, match=f"pa_request is {VERSIONS['pa_request']}.*{version}"):
+            plan(contracts=VERSIONS | {"pa_request": version}).features()
+
+
+def test_a_plan_that_names_no_contracts_is_refused() -> None:
+    raw = {key: value for key, value in json.loads(plan().to_json()).items() if key != "contracts"}
+    with pytest.raises(ConfigError, match="lacks the key 'contracts'"):
+        RunPlan.from_json(json.dumps(raw))
 
 
 @pytest.mark.parametrize("epsilon", [0.1, 1.0, 3.0, 8.0])

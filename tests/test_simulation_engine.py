@@ -30,6 +30,7 @@ from federation.settings import PrivacySettings
 from federation.simulation import SimulationUnavailableError, run_on_simulation
 from federation.strategy import SiteFailureError
 from models.additive_training import AdditiveSettings
+from models.tasks import TASKS
 
 needs_ray = pytest.mark.skipif(
     importlib.util.find_spec("ray") is None, reason="Ray (extra [simulation]) is not installed"
@@ -58,6 +59,7 @@ def plan(network: Path) -> RunPlan:
         additive=AdditiveSettings(),
         split_key="test",
         test_share=0.2,
+        contracts=TASKS["approved"].contracts,
         noise_seed=7,
     )
 

@@ -12,6 +12,7 @@ import numpy as np
 import polars as pl
 import pytest
 
+from data_contracts.compatibility import parse_version
 from data_contracts.features import grid_of
 from data_contracts.manifest import SiteManifest
 from federation import site
@@ -23,6 +24,7 @@ from federation.run_state import RunStateError, new_run_id
 from federation.secure_sum import Upload
 from federation.settings import PrivacySettings
 from federation.site import (
+    ContractVersionError,
     SiteError,
     SitePolicyError,
     TooManyPatientsError,
@@ -115,6 +117,52 @@ def test_a_private_site_refuses_plans_that_are_not_made_for_it(
     )
     bold.write(private_sites[0].parent)
     greet(private_sites[0], plan, "0" * 32)
+
+
+def version_after(plan: RunPlan, table: str, major: int = 0, minor: int = 0, patch: int = 0) -> str:
+    now = parse_version(plan.contracts[table])
+    return ".".join(str(at + step) for at, step in zip(now, (major, minor, patch), strict=True))
+
+
+@pytest.mark.parametrize("step", [{"major": -1}, {"major": 1}, {"minor": 1}])
+def test_a_site_refuses_a_plan_for_other_contracts_before_it_reads_a_row(
+    make_plan: PlanMaker, private_sites: list[Path], step: dict[str, int]
+) -> None:
+    for file in private_sites:
+        manifest = SiteManifest.load(file)
+        gone = dict.fromkeys(manifest.tables, file.parent / "never-read")
+        dataclasses.replace(manifest, tables=gone).write(file.parent)
+    ours = make_plan(noise_seed=None)
+    asked, held = version_after(ours, "pa_decision", **step), ours.contracts["pa_decision"]
+    other = make_plan(noise_seed=None, contracts={**ours.contracts, "pa_decision": asked})
+    words = f"site provider-01 holds .*pa_decision is {held} and .* made for {asked}"
+    with pytest.raises(ContractVersionError, match=words):
+        greet(private_sites[0], other, "0" * 32)
+    with pytest.raises(ContractVersionError, match=words):
+        answer(private_sites[0], other, Request(HistogramQuery(sizes(ours)), "0" * 32, 1))
+    assert not ledger_file(private_sites[0].parent).exists()
+
+
+def test_the_reason_why_contracts_do_not_fit_leaves_even_a_private_site(
+    make_plan: PlanMaker, private_sites: list[Path]
+) -> None:
+    manifest = SiteManifest.load(private_sites[0])
+    ours = make_plan(noise_seed=None)
+    asked = version_after(ours, "pa_request", major=1)
+    other = make_plan(noise_seed=None, contracts={**ours.contracts, "pa_request": asked})
+    with (
+        pytest.raises(ContractVersionError, match=f"made for {asked}"),
+        site.reasons_kept_at_site(manifest),
+    ):
+        greet(private_sites[0], other, "0" * 32)
+
+
+def test_a_site_serves_plans_for_other_words_of_its_contracts(
+    make_plan: PlanMaker, files: list[Path]
+) -> None:
+    ours = make_plan()
+    patched = {name: version_after(ours, name, patch=7) for name in ours.contracts}
+    assert greet(files[0], make_plan(contracts=patched), "0" * 32) is not None
 
 
 def test_more_patients_than_a_plan_is_made_for_are_no_answer(

@@ -13,6 +13,7 @@ from experiments.config import DataSettings, ExperimentConfig
 from experiments.job import run_experiment
 from federation.results import read_result
 from models.serving import ServedModel
+from models.tasks import TASKS
 
 CONFIG = ExperimentConfig(
     tasks=("approved", "ed_visit_90d"), data=DataSettings(requests=3000, payers=2, providers=3)
@@ -94,8 +95,11 @@ def test_registered_model_predicts_what_the_trained_one_does(
 ) -> None:
     registered = client.get_model_version_by_alias(f"groundtruth-{task}", "candidate")
     assert int(registered.version) == 1
+    versions = TASKS[task].contracts
+    assert registered.tags == {f"contract.{name}": it for name, it in versions.items()}
     loaded = mlflow.pyfunc.load_model(f"models:/groundtruth-{task}@candidate")
     assert loaded.metadata.signature is not None
+    assert loaded.metadata.metadata == {"contracts": versions}
     example = loaded.input_example
     assert isinstance(example, pd.DataFrame)
     out = loaded.predict(example)

@@ -63,7 +63,7 @@ def _diagnosis(description: str) -> dy.String:
         nullable=True,
         regex=ICD9CM_PATTERN,
         description=description,
-        metadata=terms("PV", SUBMISSION, CLINICAL, standard="ICD-9-CM"),
+        metadata=terms("PV", SUBMISSION, CLINICAL, code_systems=("ICD-9-CM",)),
     )
 
 

@@ -1,6 +1,7 @@
 """How a claim was paid or denied."""
 
 import dataframely as dy
+import polars as pl
 
 from data_contracts import vocabulary as v
 from data_contracts.fields import terms
@@ -17,13 +18,19 @@ from data_contracts.schemas.shared_terms import (
 
 
 class ClaimPayment(dy.Schema):
-    """One row per adjudicated claim (837/835, CARIN Blue Button ExplanationOfBenefit)."""
+    """One row per adjudication of a claim (837/835, CARIN Blue Button ExplanationOfBenefit)."""
 
     claim_token = dy.String(
         primary_key=True,
         regex=v.TOKEN_PATTERN,
         description="The claim",
         metadata=terms("PV", SUBMISSION, TOKEN),
+    )
+    adjudication_seq = dy.Int16(
+        primary_key=True,
+        min=0,
+        description="0 is the first adjudication; corrections, reversals and later payers count up",
+        metadata=terms("PV", FOLLOWUP, OPERATIONAL),
     )
     request_token = dy.String(
         nullable=True,
@@ -41,10 +48,16 @@ class ClaimPayment(dy.Schema):
         v.CLAIM_STATUS,
         nullable=True,
         description="How the claim was processed",
-        metadata=terms("PV", FOLLOWUP, FINANCIAL, standard="X12 835 CLP02"),
+        metadata=terms(
+            "PV",
+            FOLLOWUP,
+            FINANCIAL,
+            standard="X12 835 CLP02",
+            code_systems=("X12 1029",),
+            labels=v.CLAIM_STATUS,
+        ),
     )
     submitted = dy.Float64(
-        min=0,
         description="Charge submitted",
         metadata=terms(
             "PV", FOLLOWUP, FINANCIAL, unit="USD", declared_range=(0, 1e6), standard="835 CLP03"
@@ -52,20 +65,18 @@ class ClaimPayment(dy.Schema):
     )
     eligible = dy.Float64(
         nullable=True,
-        min=0,
         description="Amount eligible under the contract",
         metadata=terms("PV", FOLLOWUP, FINANCIAL, unit="USD", declared_range=(0, 1e6)),
     )
     paid_to_provider = dy.Float64(
         nullable=True,
-        description="Paid by the payer to the provider; negative in a reversal",
+        description="Paid by the payer to the provider",
         metadata=terms(
             "PV", FOLLOWUP, FINANCIAL, unit="USD", declared_range=(0, 1e6), standard="835 CLP04"
         ),
     )
     paid_by_patient = dy.Float64(
         nullable=True,
-        min=0,
         description="Paid by the patient",
         metadata=terms(
             "PV", FOLLOWUP, FINANCIAL, unit="USD", declared_range=(0, 1e5), standard="835 CLP05"
@@ -73,19 +84,16 @@ class ClaimPayment(dy.Schema):
     )
     deductible = dy.Float64(
         nullable=True,
-        min=0,
         description="Share that is deductible",
         metadata=terms("PV", FOLLOWUP, FINANCIAL, unit="USD", declared_range=(0, 1e5)),
     )
     coinsurance = dy.Float64(
         nullable=True,
-        min=0,
         description="Share that is coinsurance",
         metadata=terms("PV", FOLLOWUP, FINANCIAL, unit="USD", declared_range=(0, 1e5)),
     )
     copay = dy.Float64(
         nullable=True,
-        min=0,
         description="Share that is copay",
         metadata=terms("PV", FOLLOWUP, FINANCIAL, unit="USD", declared_range=(0, 1e4)),
     )
@@ -93,19 +101,26 @@ class ClaimPayment(dy.Schema):
         v.ADJUSTMENT_GROUPS,
         nullable=True,
         description="Group of the adjustment",
-        metadata=terms("PV", FOLLOWUP, FINANCIAL, standard="X12 835 CAS01"),
+        metadata=terms(
+            "PV",
+            FOLLOWUP,
+            FINANCIAL,
+            standard="X12 835 CAS01",
+            code_systems=("X12 1033",),
+            labels=v.ADJUSTMENT_GROUPS,
+        ),
     )
     carc = dy.String(
         nullable=True,
         regex=r"^[A-Z]{0,2}[0-9]{1,3}$",
         description="Claim adjustment reason code",
-        metadata=terms("PV", FOLLOWUP, FINANCIAL, standard="X12 835 CAS02"),
+        metadata=terms("PV", FOLLOWUP, FINANCIAL, standard="X12 835 CAS02", code_systems=("CARC",)),
     )
     rarc = dy.List(
         dy.String(regex=r"^[A-Z]{1,2}[0-9]{1,4}$"),
         nullable=True,
         description="Remittance advice remark codes",
-        metadata=terms("PV", FOLLOWUP, FINANCIAL, standard="X12 835 LQ02"),
+        metadata=terms("PV", FOLLOWUP, FINANCIAL, standard="X12 835 LQ02", code_systems=("RARC",)),
     )
     days_service_to_receipt = dy.Int32(
         nullable=True,
@@ -123,22 +138,39 @@ class ClaimPayment(dy.Schema):
         v.PAYMENT_METHODS,
         nullable=True,
         description="How it was paid",
-        metadata=terms("PV", FOLLOWUP, FINANCIAL, standard="X12 835 BPR04"),
+        metadata=terms(
+            "PV",
+            FOLLOWUP,
+            FINANCIAL,
+            standard="X12 835 BPR04",
+            code_systems=("X12 591",),
+            labels=v.PAYMENT_METHODS,
+        ),
     )
     reversal_flag = dy.Bool(
         nullable=True,
-        description="The payment reverses an earlier one",
+        description="The adjudication takes an earlier one back",
         metadata=terms("PV", FOLLOWUP, FINANCIAL),
     )
     drg = dy.String(
         nullable=True,
         regex=r"^[0-9]{3}$",
         description="Diagnosis-related group",
-        metadata=terms("PV", FOLLOWUP, CLINICAL, standard="MS-DRG"),
+        metadata=terms("PV", FOLLOWUP, CLINICAL, code_systems=("MS-DRG",)),
     )
     revenue_code = dy.String(
         nullable=True,
         regex=r"^[0-9]{4}$",
         description="Revenue code",
-        metadata=terms("PV", FOLLOWUP, FINANCIAL, standard="NUBC"),
+        metadata=terms("PV", FOLLOWUP, FINANCIAL, code_systems=("NUBC revenue codes",)),
     )
+
+    @dy.rule()
+    def only_reversals_are_negative(cls) -> pl.Expr:
+        """Charges and shares below zero stand in reversals alone (835 TR3 1.10.2.8)."""
+        amounts = pl.col(
+            "submitted", "eligible", "paid_by_patient", "deductible", "coinsurance", "copay"
+        )
+        return pl.col("reversal_flag").fill_null(False) | ~pl.any_horizontal(
+            (amounts < 0).fill_null(False)
+        )

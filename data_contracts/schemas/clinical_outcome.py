@@ -24,6 +24,7 @@ _LAB = dy.Struct(
         "day_offset": dy.Int32(),
     }
 )
+_LAB_NAMES = {loinc: f"{name} ({unit})" for loinc, (name, unit) in v.LOINC_LABS.items()}
 
 
 class ClinicalOutcome(dy.Schema):
@@ -55,7 +56,13 @@ class ClinicalOutcome(dy.Schema):
         v.SEXES,
         nullable=True,
         description="Administrative sex",
-        metadata=terms("PV", SUBMISSION, QUASI, standard="FHIR Patient.gender"),
+        metadata=terms(
+            "PV",
+            SUBMISSION,
+            QUASI,
+            standard="FHIR Patient.gender",
+            code_systems=("FHIR administrative gender",),
+        ),
     )
     race = dy.Enum(
         v.RACES,
@@ -88,13 +95,15 @@ class ClinicalOutcome(dy.Schema):
         _LAB,
         nullable=True,
         description="Laboratory values up to day 0 (day_offset <= 0)",
-        metadata=terms("V", SUBMISSION, CLINICAL, standard="LOINC, UCUM"),
+        metadata=terms(
+            "V", SUBMISSION, CLINICAL, code_systems=("LOINC", "UCUM"), labels=_LAB_NAMES
+        ),
     )
     followup_labs = dy.List(
         _LAB,
         nullable=True,
         description="Laboratory values after day 0 (day_offset > 0)",
-        metadata=terms("V", FOLLOWUP, CLINICAL, standard="LOINC, UCUM"),
+        metadata=terms("V", FOLLOWUP, CLINICAL, code_systems=("LOINC", "UCUM"), labels=_LAB_NAMES),
     )
     readmission_30d = dy.Bool(
         nullable=True,

@@ -13,6 +13,12 @@ from data_contracts.schemas.shared_terms import (
     REQUEST_TOKEN,
 )
 
+_REASONS = {
+    code: f"{label} ({group})"
+    for group, labels in v.REASON_GROUPS.items()
+    for code, label in labels.items()
+}
+
 
 class PaDecision(dy.Schema):
     """One row per answer of the payer to a request (278 response, FHIR ClaimResponse)."""
@@ -32,13 +38,27 @@ class PaDecision(dy.Schema):
     action_code = dy.Enum(
         v.ACTION_CODES,
         description="What was decided",
-        metadata=terms("PV", DECISION, OPERATIONAL, standard="X12 278 HCR01"),
+        metadata=terms(
+            "PV",
+            DECISION,
+            OPERATIONAL,
+            standard="X12 278 HCR01",
+            code_systems=("X12 306",),
+            labels=v.ACTION_CODES,
+        ),
     )
     reason_codes = dy.List(
         CODE,
         nullable=True,
         description="Reasons given",
-        metadata=terms("PV", DECISION, OPERATIONAL, standard="X12 278 HCR03"),
+        metadata=terms(
+            "PV",
+            DECISION,
+            OPERATIONAL,
+            standard="X12 278 HCR03",
+            code_systems=("X12 886",),
+            labels=_REASONS,
+        ),
     )
     decision_hours = dy.Float64(
         min=0,

@@ -50,76 +50,123 @@ class PaRequest(dy.Schema):
     business_line = dy.Enum(
         v.BUSINESS_LINES,
         description="Line of business",
-        metadata=terms("PV", SUBMISSION, OPERATIONAL, standard="CMS-0057-F impacted payers"),
+        metadata=terms(
+            "PV",
+            SUBMISSION,
+            OPERATIONAL,
+            standard="CMS-0057-F impacted payers",
+            labels=v.BUSINESS_LINES,
+        ),
     )
     request_type = dy.Enum(
         v.REQUEST_TYPES,
         description="Medical item or drug; the CMS-0057-F metrics exclude drugs",
-        metadata=terms("PV", SUBMISSION, OPERATIONAL),
+        metadata=terms("PV", SUBMISSION, OPERATIONAL, labels=v.REQUEST_TYPES),
     )
     claim_type = dy.Enum(
         v.CLAIM_TYPES,
         nullable=True,
         description="Type of the claim to follow",
-        metadata=terms("PV", SUBMISSION, OPERATIONAL, standard="FHIR Claim.type"),
+        metadata=terms(
+            "PV",
+            SUBMISSION,
+            OPERATIONAL,
+            standard="FHIR Claim.type",
+            code_systems=("FHIR claim type",),
+        ),
     )
     certification_type = dy.Enum(
         v.CERTIFICATION_TYPES,
         description="Initial, renewal, revision, appeal, cancellation or extension",
-        metadata=terms("PV", SUBMISSION, OPERATIONAL, standard="X12 278 UM02"),
+        metadata=terms(
+            "PV",
+            SUBMISSION,
+            OPERATIONAL,
+            standard="X12 278 UM02",
+            code_systems=("X12 1322",),
+            labels=v.CERTIFICATION_TYPES,
+        ),
     )
     level_of_service = dy.Enum(
         v.LEVELS_OF_SERVICE,
         nullable=True,
         description="Elective, urgent or emergency",
-        metadata=terms("PV", SUBMISSION, OPERATIONAL, standard="X12 278 UM06"),
+        metadata=terms(
+            "PV",
+            SUBMISSION,
+            OPERATIONAL,
+            standard="X12 278 UM06",
+            code_systems=("X12 1338",),
+            labels=v.LEVELS_OF_SERVICE,
+        ),
     )
     request_category = dy.Enum(
         v.REQUEST_CATEGORIES,
         nullable=True,
         description="Category of the review",
-        metadata=terms("PV", SUBMISSION, OPERATIONAL, standard="X12 278 UM01"),
+        metadata=terms(
+            "PV",
+            SUBMISSION,
+            OPERATIONAL,
+            standard="X12 278 UM01",
+            code_systems=("X12 1525",),
+            labels=v.REQUEST_CATEGORIES,
+        ),
     )
     service_type = dy.Enum(
         v.SERVICE_TYPES,
         nullable=True,
         description="Type of service asked for",
-        metadata=terms("PV", SUBMISSION, CLINICAL, standard="X12 data element 1365"),
+        metadata=terms(
+            "PV",
+            SUBMISSION,
+            CLINICAL,
+            standard="X12 278 UM03",
+            code_systems=("X12 1365",),
+            labels=v.SERVICE_TYPES,
+        ),
     )
     procedure_code = dy.String(
         nullable=True,
         regex=r"^[A-Z0-9]{5}$",
         description="HCPCS Level II or CPT code",
-        metadata=terms("PV", SUBMISSION, CLINICAL, standard="HCPCS"),
+        metadata=terms("PV", SUBMISSION, CLINICAL, code_systems=("HCPCS Level II", "CPT")),
     )
     ndc = dy.String(
         nullable=True,
         regex=r"^[0-9]{11}$",
         description="National Drug Code, 11 digits",
-        metadata=terms("PV", SUBMISSION, CLINICAL, standard="NDC"),
+        metadata=terms("PV", SUBMISSION, CLINICAL, code_systems=("NDC",)),
     )
     rxcui = dy.String(
         nullable=True,
         regex=r"^[0-9]{1,8}$",
         description="RxNorm concept",
-        metadata=terms("PV", SUBMISSION, CLINICAL, standard="RxNorm"),
+        metadata=terms("PV", SUBMISSION, CLINICAL, code_systems=("RxNorm",)),
     )
     modifier = dy.List(
         dy.String(regex=r"^[A-Z0-9]{2}$"),
         nullable=True,
         description="Procedure modifiers",
-        metadata=terms("PV", SUBMISSION, CLINICAL, standard="HCPCS modifiers"),
+        metadata=terms("PV", SUBMISSION, CLINICAL, code_systems=("HCPCS Level II", "CPT")),
     )
     dx_principal = dy.String(
+        nullable=True,
         regex=v.ICD10CM_PATTERN,
-        description="Principal diagnosis",
-        metadata=terms("PV", SUBMISSION, CLINICAL, standard="ICD-10-CM"),
+        description="Principal diagnosis; a request may come without",
+        metadata=terms(
+            "PV",
+            SUBMISSION,
+            CLINICAL,
+            standard="X12 278 HI, FHIR Claim.diagnosis",
+            code_systems=("ICD-10-CM",),
+        ),
     )
     dx_other = dy.List(
         dy.String(regex=v.ICD10CM_PATTERN),
         nullable=True,
         description="Further diagnoses",
-        metadata=terms("PV", SUBMISSION, CLINICAL, standard="ICD-10-CM"),
+        metadata=terms("PV", SUBMISSION, CLINICAL, code_systems=("ICD-10-CM",)),
     )
     risk_score = dy.Float64(
         nullable=True,
@@ -131,13 +178,13 @@ class PaRequest(dy.Schema):
         nullable=True,
         regex=r"^[0-9]{2}$",
         description="Place of service",
-        metadata=terms("PV", SUBMISSION, OPERATIONAL, standard="CMS place of service"),
+        metadata=terms("PV", SUBMISSION, OPERATIONAL, code_systems=("CMS place of service",)),
     )
     provider_taxonomy = dy.String(
         nullable=True,
         regex=r"^[0-9A-Z]{10}$",
         description="Provider taxonomy",
-        metadata=terms("PV", SUBMISSION, OPERATIONAL, standard="NUCC"),
+        metadata=terms("PV", SUBMISSION, OPERATIONAL, code_systems=("NUCC provider taxonomy",)),
     )
     quantity = dy.Float64(
         nullable=True,
@@ -149,7 +196,9 @@ class PaRequest(dy.Schema):
         nullable=True,
         max_length=8,
         description="Unit of the quantity",
-        metadata=terms("PV", SUBMISSION, CLINICAL, standard="X12 data element 355"),
+        metadata=terms(
+            "PV", SUBMISSION, CLINICAL, standard="X12 278 HSD01", code_systems=("X12 355",)
+        ),
     )
     channel = dy.Enum(
         v.CHANNELS,
@@ -222,8 +271,9 @@ class PaRequest(dy.Schema):
 
     @dy.rule()
     def one_item_code(cls) -> pl.Expr:
-        """A request names a procedure, an NDC or an RxNorm concept."""
-        return pl.any_horizontal(pl.col("procedure_code", "ndc", "rxcui").is_not_null())
+        """A request names a procedure, an NDC, an RxNorm concept or a type of service."""
+        named = pl.col("procedure_code", "ndc", "rxcui", "service_type")
+        return pl.any_horizontal(named.is_not_null())
 
     @dy.rule()
     def documented_within_required(cls) -> pl.Expr:

@@ -71,6 +71,7 @@ def claim_rows(
     frame = pl.DataFrame(
         {
             "claim_token": tokens("claim", chunk.first_request + rows, seed),
+            "adjudication_seq": pl.repeat(0, count, eager=True),
             "request_token": keys.request.gather(rows),
             "patient_token": keys.patient.gather(rows),
             "claim_status": pick(("1", "4"), denied),

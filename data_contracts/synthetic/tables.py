@@ -155,7 +155,8 @@ def decision_rows(
         reviews.closed_hours[rows],
         np.where(is_final, reviews.final_hours[rows], reviews.first_hours[rows]),
     )
-    # What the payer can know, not what is true: index into the reasons below.
+    # What the payer can know, not what is true: index into the reasons below (X12 886: information
+    # not received, not necessary, needs review).
     documentation, clinical, to_review, none = range(4)
     reason = np.where(
         action == FULL,
@@ -175,7 +176,7 @@ def decision_rows(
             "exchange_seq": seq,
             "action_code": pick(ACTIONS, action),
             "reason_codes": pl.Series(
-                [["documentation"], ["clinical"], ["review"], None], dtype=pl.List(pl.String)
+                [["0P"], ["0F"], ["0V"], None], dtype=pl.List(pl.String)
             ).gather(reason),
             "decision_hours": np.round(hours, 4),
             "extended_flag": reviews.extended[rows] & is_final,

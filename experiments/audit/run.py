@@ -35,6 +35,7 @@ from models.accounting import gdp_epsilon
 from models.additive_training import AdditiveSettings
 from models.patients import PatientRows
 from models.queries import Query
+from models.tasks import TASKS
 from models.training import NoisySum
 
 Vector = NDArray[np.float64]
@@ -193,6 +194,7 @@ def _plan(settings: AuditSettings, folders: Sequence[Path]) -> RunPlan:
         additive=AdditiveSettings(gradient_rounds=ROUNDS),
         split_key="audit",
         test_share=0.25,
+        contracts=TASKS[TASK].contracts,
     )
 
 

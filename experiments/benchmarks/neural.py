@@ -179,6 +179,7 @@ def _plan(epsilon: float | None, **family: Any) -> RunPlan:
         privacy=PrivacySettings(epsilon=epsilon, max_records_per_patient=MAX_RECORDS),
         split_key="benchmark",
         test_share=0.25,
+        contracts=TASKS["approved"].contracts,
         **family,
     )
 

@@ -1,13 +1,15 @@
 """Tasks of the prior-authorization network: is it approved, and what happens to the patient?"""
 
+from functools import partial
+
 import polars as pl
 
+from data_contracts import labels
 from data_contracts.diagnoses import ICD10_CHAPTERS, icd10_chapter
 from data_contracts.features import Feature, category, flag, number
 from data_contracts.fields import Available
+from data_contracts.labels import Label
 from models.tasks.task import Tables, Task
-
-_CODE = pl.col("action_code").cast(pl.String)
 
 
 def _lab(loinc: str) -> pl.Expr:
@@ -115,7 +117,7 @@ _LABS: tuple[Feature, ...] = (
 )
 
 
-def _requests(tables: Tables, label: pl.DataFrame) -> pl.DataFrame:
+def _labelled(label: Label, tables: Tables) -> pl.DataFrame:
     """Requests with their label and what is known of the patient.
 
     Joined on both keys of `clinical_outcome`: one patient's row must not depend on another's.
@@ -124,8 +126,8 @@ def _requests(tables: Tables, label: pl.DataFrame) -> pl.DataFrame:
         tables["pa_request"]
         .filter(pl.col("patient_token").is_not_null())
         .join(
-            label,
-            on=[key for key in ("patient_token", "request_token") if key in label.columns],
+            label.of(tables[label.table]),
+            on=label.keys,
             how="inner",
             maintain_order="left",
         )
@@ -143,41 +145,6 @@ def _requests(tables: Tables, label: pl.DataFrame) -> pl.DataFrame:
     )
 
 
-def _first_pass(tables: Tables) -> pl.DataFrame:
-    label = (
-        tables["pa_decision"]
-        .filter(pl.col("exchange_seq") == 0)
-        .select(
-            "request_token",
-            label=pl.when(_CODE.is_in(["A1", "A2", "A3", "A4", "A6"])).then(_CODE == "A1"),
-        )
-    )
-    return _requests(tables, label)
-
-
-def _approved(tables: Tables) -> pl.DataFrame:
-    determination = (
-        tables["pa_decision"]
-        .filter(pl.col("appeal_level").is_null() & _CODE.is_in(["A1", "A2", "A3", "A6"]))
-        .sort("request_token", "exchange_seq")
-        .unique("request_token", keep="first", maintain_order=True)
-    )
-    label = determination.select(
-        "request_token", label=pl.when(_CODE.is_in(["A1", "A3"])).then(_CODE == "A1")
-    )
-    return _requests(tables, label)
-
-
-def _ed_visit_90d(tables: Tables) -> pl.DataFrame:
-    label = tables["clinical_outcome"].select(
-        "patient_token",
-        "request_token",
-        label=pl.when(pl.col("followup_days_observed") >= 90).then(pl.col("ed_visit_90d")),
-    )
-    tables = {**tables, "clinical_outcome": tables["clinical_outcome"].drop("ed_visit_90d")}
-    return _requests(tables, label)
-
-
 _GROUPS = ("age_band", "sex", "payer_id", "provider_group_id")
 
 FIRST_PASS = Task(
@@ -186,7 +153,7 @@ FIRST_PASS = Task(
     positive="approved at the first exchange",
     index_time=Available.SUBMISSION,
     tables=("pa_request", "pa_decision", "clinical_outcome"),
-    rows=_first_pass,
+    rows=partial(_labelled, labels.FIRST_PASS),
     features=(*_REQUEST, *_DOCUMENTATION),
     train_at="provider",
     groups=_GROUPS,
@@ -199,7 +166,7 @@ APPROVED = Task(
     positive="approved (A1)",
     index_time=Available.SUBMISSION,
     tables=("pa_request", "pa_decision", "clinical_outcome"),
-    rows=_approved,
+    rows=partial(_labelled, labels.APPROVED),
     features=(*_REQUEST, *_DOCUMENTATION),
     train_at="provider",
     groups=_GROUPS,
@@ -213,7 +180,7 @@ ED_VISIT_90D = Task(
     positive="emergency visit or unplanned admission",
     index_time=Available.SUBMISSION,
     tables=("pa_request", "clinical_outcome"),
-    rows=_ed_visit_90d,
+    rows=partial(_labelled, labels.ED_VISIT_90D),
     features=(*_REQUEST, *_LABS),
     train_at="provider",
     groups=_GROUPS,

@@ -2,6 +2,7 @@
 
 import polars as pl
 
+from data_contracts import labels
 from data_contracts.diagnoses import ICD9_CONDITIONS, icd9_condition
 from data_contracts.features import category, flag, number
 from data_contracts.fields import Available
@@ -28,14 +29,12 @@ _ORAL_DRUGS_TAKEN = pl.sum_horizontal(
 
 
 def _stays(tables: Tables) -> pl.DataFrame:
-    patients = tables[_PATIENT].select(
-        "patient_token", "request_token", "age_band", "sex", "readmission_30d"
-    )
-    return (
-        tables[_STAY]
-        .join(patients, on=["patient_token", "request_token"], how="inner", maintain_order="left")
-        .rename({"request_token": "row_token", "readmission_30d": "label"})
-    )
+    outcome = labels.READMISSION_30D
+    patients = tables[_PATIENT].select(*outcome.keys, "age_band", "sex")
+    stays = tables[_STAY]
+    for known in (patients, outcome.of(tables[_PATIENT])):
+        stays = stays.join(known, on=outcome.keys, how="inner", maintain_order="left")
+    return stays.rename({"request_token": "row_token"})
 
 
 def _reviews(tables: Tables) -> pl.DataFrame:

@@ -7,6 +7,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from data_contracts.catalog import CONTRACTS
 from data_contracts.errors import GroundTruthError
 from data_contracts.features import Codes, Feature, encode, resolve
 from data_contracts.fields import Available, Role
@@ -51,6 +52,11 @@ class Task:
     train_at: Role
     note: str = ""
     groups: tuple[str, ...] = ()
+
+    @property
+    def contracts(self) -> dict[str, str]:
+        """Version, here, of the contract of each of its tables."""
+        return {name: CONTRACTS[name].version for name in self.tables}
 
     def resolve(self, roster: Roster) -> tuple[Feature, ...]:
         """Its features with the network's members filled in.
