@@ -3,9 +3,11 @@
 import json
 import re
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import date, datetime
 from pathlib import Path
 
+import dataframely as dy
 import polars as pl
 import pytest
 from hypothesis import given, settings
@@ -19,6 +21,7 @@ from data_contracts.deidentification.columns import UnknownColumnError, check_co
 from data_contracts.deidentification.geography import mask_zip3, restricted_zip3
 from data_contracts.deidentification.identifiers import CLASSES, class_of_name
 from data_contracts.deidentification.policy import Policy
+from data_contracts.deidentification.shapes import SHAPES, Shape
 from data_contracts.deidentification.tokens import Tokens
 from data_contracts.deidentification.values import IdentifierError, check_values
 from data_contracts.fields import terms_of
@@ -56,9 +59,10 @@ NAMES = {
 # VIN 1M8GDM9AXKP042788: the example of 49 CFR 565, check digit X. Card 4111...: Luhn sum 30.
 # IBAN GB82 WEST...: the example of ISO 13616.
 VALUES = {
-    "A": ("DOE, JANE", "Doe, Zaphod Q.", "Jane Q Doe", "jane doe", "DOE^JANE^Q", "Mrs. Trillian"),
+    "A": ("DOE, JANE", "Doe, Zaphod Q.", "Jane Q Doe", "jane doe", "DOE^JANE^Q", "Mrs. Trillian",
+          "patient: Trillian"),
     "B": ("12 Main St", "4500 N. Elm Creek Blvd.", "PO Box 77", "33101", "33101-1234", "Apt 4B",
-          "Miami, FL 33101", "25.761680, -80.191790"),
+          "Miami, FL 33101", "25.761680, -80.191790", "zip 33101"),
     "C": ("2024-03-15", "2024/3/5", "03/15/2024", "3-15-2024", "15.03.2024", "3/15/24", "20240315",
           "202403151230", "20240315123000.123-0500", "2024-03-15T12:30:00Z", "03152024",
           "15 March 2024", "15-Mar-24", "March 15, 2024", "Mar 2024", "2024-03", "DOB 3/15",
@@ -81,7 +85,7 @@ VALUES = {
     "O": ("192.168.10.254", "2001:db8::8a2e:370:7334", "fe80:0:0:0:202:b3ff:fe1e:8329"),
     "P": ("Rk1SACAyMAAAAADk", "RklSADAxMAA", "fingerprint 7", "/6D/pAA6CQcA"),
     "Q": ("data:image/png;base64,iVBORw0KGgo", "/9j/4AAQSkZJRg", "iVBORw0KGgoAAAANSUhEUg",
-          "scan_7.JPG", "face.dcm"),
+          "scan_7.JPG", "face.dcm", "QUJD" * 20),
     "R": ("123e4567-e89b-42d3-a456-426614174000", "123e4567e89b42d3a456426614174000",
           "998877665544"),
 }  # fmt: skip
@@ -205,6 +209,14 @@ def test_a_value_that_fits_its_pattern_may_still_be_an_identifier(
     assert f"{column} holds class {letter}, " in message
 
 
+def test_every_shape_is_that_of_a_planted_value() -> None:
+    def is_planted(shape: Shape) -> bool:
+        found = pl.Series(VALUES[shape.letter]).str.extract_all(shape.pattern).explode()
+        return any(shape.check is None or shape.check(text) for text in found.drop_nulls())
+
+    assert [shape for shape in SHAPES if not is_planted(shape)] == []
+
+
 def test_all_findings_are_told_at_once_with_their_rows(texts: Tables) -> None:
     frame = texts["pa_request"].with_columns(payer_id=pl.lit("jane@example.org"))
     frame = with_cell(frame, "criteria_required", "123-45-6789|305-555-0123", 3)
@@ -278,6 +290,14 @@ def test_dates_fail_unless_the_data_are_a_limited_data_set(frames: Tables, days:
     assert "class F" in refusal("pa_request", frame, LIMITED)
 
 
+def test_a_long_number_in_json_is_found(texts: Tables) -> None:
+    cell = json.dumps([{"loinc": "4548-4", "value": 1234567893, "ucum": "%", "day_offset": 0}])
+    message = refusal(
+        "clinical_outcome", with_cell(texts["clinical_outcome"], "baseline_labs", cell)
+    )
+    assert "baseline_labs holds class K, certificate and licence numbers (1 row)" in message
+
+
 def test_images_in_bytes_are_found(frames: Tables) -> None:
     jpeg = bytes.fromhex("ffd8ffe000104a464946")
     frame = frames["pa_request"].with_columns(procedure_code=pl.lit(jpeg))
@@ -348,7 +368,7 @@ LEGITIMATE = {
     "clinical_outcome": {
         "zip3": ("331", "000"),
         "baseline_labs": tuple(
-            json.dumps([{"loinc": "33914-3", "value": 1, "ucum": unit, "day_offset": 0}])
+            json.dumps([{"loinc": "33914-3", "value": 7.499999999999, "ucum": unit}])
             for unit in ("%", "mL/min/{1.73_m2}", "mm[Hg]", "10*3/uL", "[IU]/L", "ug/mL{FEU}")
         ),
     },
@@ -357,7 +377,7 @@ LEGITIMATE = {
         "medical_specialty": ("Surgery-Cardiovascular/Thoracic", "Family/GeneralPractice"),
     },
     "imr_determination": {
-        "diagnosis_sub_category": ("Skin Cancer", "Dizziness, Vertigo", "Post Surgical Complication"),
+        "diagnosis_sub_category": ("Skin Cancer", "Dizziness, Vertigo", "Crohn's Disease"),
         "treatment_sub_category": ("Residential Treatment Center - Admission",),
     },
 }  # fmt: skip
@@ -490,6 +510,37 @@ def test_every_date_is_found(values: list[str]) -> None:
 @given(several(CARDS))
 def test_every_card_number_is_found(values: list[str]) -> None:
     assert all_are_found("J", values)
+
+
+CODES = [
+    (table, name, column.regex)
+    for table, names in {
+        "pa_request": "procedure_code ndc dx_principal place_of_service",
+        "claim_payment": "carc drg revenue_code",
+        "clinical_outcome": "zip3",
+        "hospital_encounter": "diag_1 medical_specialty",
+    }.items()
+    for name, column in CONTRACTS[table].schema.columns().items()
+    if name in names.split() and isinstance(column, dy.String) and column.regex
+]
+
+
+@EXAMPLES
+@given(st.data())
+def test_no_code_of_a_contract_s_own_pattern_raises_an_alarm(data: st.DataObject) -> None:
+    for table, name, pattern in CODES:
+        codes = data.draw(st.lists(st.from_regex(pattern, fullmatch=True), min_size=1))
+        check(table, pl.DataFrame({name: codes}))
+
+
+@settings(max_examples=40, deadline=None, derandomize=True)
+@given(st.lists(st.text(max_size=40) | st.from_regex(r"[\w\W]?[A-Za-z\u212a\u017f0-9 ]{9,20}")))
+def test_whatever_a_cell_holds_nothing_but_a_refusal_comes_of_it(values: list[str]) -> None:
+    for column in ("procedure_code", "dx_other", "quantity"):
+        with suppress(IdentifierError):
+            check("pa_request", pl.DataFrame({column: values}, schema={column: pl.String}))
+    with suppress(IdentifierError):
+        check("clinical_outcome", pl.DataFrame({"baseline_labs": [json.dumps([{"ucum": values}])]}))
 
 
 # --- ages and ZIP codes --------------------------------------------------------------------------

@@ -51,6 +51,7 @@ _NUMBER_OF = r"[\s#:._-]*(?:(?:id|no|nr|num|nbr|number)[\s#:._-]*)?[a-z]{0,3}-?[
 _WORD = r"[\pL][\pL'\u2019.-]*"
 _OVER_89 = r"(?:9[0-9]|1[0-4][0-9])"
 _MBI_LETTER, _MBI_ANY = "[AC-HJKMNP-RT-Y]", "[0-9AC-HJKMNP-RT-Y]"
+_VIN = "[0-9A-HJ-NPR-Za-hj-npr-z]"
 _OCTET = r"(?:25[0-5]|2[0-4][0-9]|1[0-9]{2}|[1-9]?[0-9])"
 _STREET = (
     r"(?:st|str|street|ave?|avenue|rd|road|blvd|boulevard|dr|drive|ln|lane|ct|court|pl|place|way"
@@ -98,7 +99,11 @@ SHAPES: Final = (
     Shape("C", rf"(?i){_D}{_OVER_89}[\s-]*(?:y(?:ea)?rs?|years?|y\.?\s*/?o\.?){_W_}"),
     Shape("C", rf"^\s*(?:{_YEAR}[-/]{_MONTH}|{_ANY_MONTH}/{_YEAR})\s*$", sure=False),
     # (E) before (D): a telephone number behind "fax"
-    Shape("E", r"(?i)(?:^|[^a-z])(?:tele)?fax(?:[\s#:._-]*(?:no|num|number))?[\s#:.=_-]*\+?[0-9(]"),
+    Shape(
+        "E",
+        r"(?i)(?:^|[^a-z])(?:tele)?fax(?:[\s#:._-]*(?:no|num|number))?[\s#:.=_-]*\+?[0-9(]"
+        r"[0-9() .-]{5,}",
+    ),
     # (D) telephone numbers
     Shape("D", rf"{_D}[0-9]{{3}}[-. ][0-9]{{3}}[-. ][0-9]{{4}}{_D_}"),
     Shape("D", rf"\([0-9]{{3}}\)\s*[0-9]{{3}}[-. ]?[0-9]{{4}}{_D_}"),
@@ -138,13 +143,13 @@ SHAPES: Final = (
     Shape("J", rf"{_W}3[47][0-9]{{2}}[ -]?[0-9]{{6}}[ -]?[0-9]{{5}}{_W_}", check=check_digits.luhn),
     Shape(
         "J",
-        rf"(?i){_W}[a-z]{{2}}[0-9]{{2}}(?: ?[0-9a-z]{{4}}){{2,7}}(?: ?[0-9a-z]{{1,3}})?{_W_}",
+        rf"{_W}[A-Za-z]{{2}}[0-9]{{2}}(?: ?[0-9A-Za-z]{{4}}){{2,7}}(?: ?[0-9A-Za-z]{{1,3}})?{_W_}",
         check=check_digits.iban,
     ),
     Shape("J", rf"(?i)(?:^|[^a-z])(?:acct|account|acc|a/c){_NUMBER_OF}"),
     # (K) certificates and licences
     Shape("K", rf"{_W}[12][0-9]{{9}}{_W_}", check=check_digits.npi),
-    Shape("K", rf"(?i){_W}[a-z][a-z9]-?[0-9]{{7}}{_W_}", check=check_digits.dea),
+    Shape("K", rf"{_W}[A-Za-z][A-Za-z9]-?[0-9]{{7}}{_W_}", check=check_digits.dea),
     Shape(
         "K", rf"(?i)(?:^|[^a-z])(?:npi|dea|upin|lic|licen[cs]e|certificate|passport){_NUMBER_OF}"
     ),
@@ -152,7 +157,7 @@ SHAPES: Final = (
     # (L) vehicles
     Shape(
         "L",
-        rf"(?i){_W}[0-9A-HJ-NPR-Z]{{8}}[0-9X][0-9A-HJ-NPR-Z]{{4}}[0-9]{{4}}{_W_}",
+        rf"{_W}{_VIN}{{8}}[0-9Xx]{_VIN}{{4}}[0-9]{{4}}{_W_}",
         check=check_digits.vin,
     ),
     Shape("L", r"(?i)(?:^|[^a-z])(?:vin|plate|licen[cs]e\s*plate)[\s#:._-]+[0-9a-z-]*[0-9]"),

@@ -14,41 +14,25 @@ Values are a tripwire behind the allowlist of names: shapes find what looks like
 no pattern can find a name or a number that looks like anything else.
 """
 
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, replace
-from typing import Any, Final, cast
+from collections.abc import Iterator
+from typing import Final, cast
 
 import dataframely as dy
 import polars as pl
 
-from data_contracts.deidentification.ages import OLDEST_AGE
 from data_contracts.deidentification.identifiers import CLASSES
+from data_contracts.deidentification.leaves import LONGEST_CODE, VALUE, Leaf, leaves_of
 from data_contracts.deidentification.policy import Policy
 from data_contracts.deidentification.shapes import SHAPES, Shape, screen
 from data_contracts.errors import GroundTruthError
-from data_contracts.vocabulary import PSEUDONYM_PATTERN, TOKEN_PATTERN
-
-LIST_SEPARATOR: Final = "|"
-"""Separates the values of a list in a CSV cell."""
 
 FREE_TEXT: Final = "free text"
 
 _FREE_TEXT_WORDS = 4
-_FREE_TEXT_LENGTH = 64
 _ANY_SHAPE = screen(SHAPES)
 _ANY_SURE = screen([shape for shape in SHAPES if shape.sure])
-_KEYED_PSEUDONYM = r"^n[0-9a-f]{15}$"  # as `Tokens.pseudonym` makes them
-_SHORT_NUMBER = (
-    r"^[+-]?(?:[0-9]{0,7}(?:\.[0-9]*)?|[0-9]+\.[0-9]*[1-9][0-9]*)(?:[eE][+-]?[0-9]{1,3})?$"
-)
-_LONG_NUMBER = 10_000_000
-_AGE_OVER_89 = r"^(?:9[0-9]|1[0-9]{2})(?:\.[0-9]+)?\s*(?:[+-].*)?$"
-_JSON_PARTS = r'"(?:[^"\\]|\\.)*"|[0-9]{8,}'
 _SAMPLE = 1_000
 _RAW_NUMBERS_SHARE = 0.1
-_VALUE = pl.col("value")
-
-_Step = Callable[[pl.LazyFrame], pl.LazyFrame]
 
 
 class IdentifierError(GroundTruthError):
@@ -73,129 +57,31 @@ def check_values(
 
     Source: 45 CFR 164.514(b)(2)(i).
     """
-    leaves = [
-        leaf
-        for name, column in schema.columns().items()
-        if name in rows.columns
-        for leaf in _leaves(_Leaf(name, name, (column,), rows.schema[name]))
-    ]
+    leaves = leaves_of(rows, schema)
     if not leaves:
         return
     found = [*_found(rows, leaves, policy), *_raw_numbers(rows, leaves)]
     if found:
         raise IdentifierError(
-            f"{source}: {'; '.join(found)}. Remove this at the source; nothing of it was kept. A "
-            "code that only looks alike passes in the form that its contract asks for."
+            f"{source}: {'; '.join(found)}. Remove this at the source, and read it again. A code "
+            "that only looks alike passes in the form that its contract asks for."
         )
 
 
-@dataclass(frozen=True, slots=True)
-class _Leaf:
-    """All single values of a column, or of one field inside its lists and structures.
-
-    Attributes:
-        path: Its name for people, e.g. "baseline_labs.ucum".
-        root: The table's column.
-        columns: What the contract says of it: nothing of a field that it does not know, and several
-            columns where the fields of a JSON text are not told apart.
-        dtype: Type of the values.
-        steps: How a frame with the root as "value" gets the leaf's single values there.
-    """
-
-    path: str
-    root: str
-    columns: tuple[dy.Column, ...]
-    dtype: pl.DataType
-    steps: tuple[_Step, ...] = ()
-
-    @property
-    def is_token(self) -> bool:
-        """Whether it should hold tokens."""
-        return any(_pattern(column) == TOKEN_PATTERN for column in self.columns)
-
-    @property
-    def is_age(self) -> bool:
-        """Whether it should hold ages or bands of ages."""
-        return "age" in self.path.split("_")
-
-    def values(self, frame: pl.LazyFrame, *, distinct: bool = False) -> pl.LazyFrame:
-        """The frame with the leaf's single values as text, beside whatever else it holds."""
-        for step in self.steps:
-            frame = step(frame)
-        if self.dtype.is_numeric() and self.columns and not any(map(_is_text, self.columns)):
-            # Only what rule 4 tests is worth being written out.
-            tested = _VALUE.abs() >= _LONG_NUMBER
-            frame = frame.filter(tested | (_VALUE > OLDEST_AGE) if self.is_age else tested)
-        if distinct:
-            frame = frame.select(_VALUE.unique())  # rows are many, and values mostly few
-        return frame.with_columns(_as_text(self.dtype)).filter(_VALUE.is_not_null())
-
-    def suspects(self, rows: pl.DataFrame) -> pl.LazyFrame:
-        """Distinct values that do not pass at once, and what their contract says of each.
-
-        Columns: value; fits (a pattern); label (in a field that is declared to hold words).
-        """
-        frame = rows.lazy().select(pl.col(self.root).alias("value"))
-        root = rows.schema[self.root]
-        if self.is_token and root == pl.String:
-            frame = frame.filter(~_VALUE.str.contains(TOKEN_PATTERN))
-        elif self.steps == (_split,):
-            frame = frame.select(_VALUE.unique())  # before cells are split
-        over_89 = _VALUE.str.contains(_AGE_OVER_89) if self.is_age else pl.lit(False)
-        passes = _any(_passes(column, over_89) for column in self.columns)
-        return (
-            self.values(frame, distinct=True)
-            .filter(~passes)
-            .unique()
-            .with_columns(
-                fits=_any(_fits(column) for column in self.columns),
-                label=_any(_is_label(column) for column in self.columns),
-                over_89=over_89,
-            )
-        )
-
-
-def _leaves(leaf: _Leaf) -> Iterator[_Leaf]:
-    """The leaf itself, or the leaves of what its values hold."""
-    match leaf.dtype:
-        case pl.List() | pl.Array():
-            yield from _leaves(_below(leaf, _inner(leaf.columns), leaf.dtype.inner, _explode))
-        case pl.Struct():
-            for field in leaf.dtype.fields:
-                known = [
-                    c.inner[field.name] for c in _structs(leaf.columns) if field.name in c.inner
-                ]
-                # A field that the contract does not know may be named like a value.
-                name = field.name if known else "(a field outside the contract)"
-                inner = _below(leaf, tuple(known), field.dtype, _field(field.name))
-                yield from _leaves(replace(inner, path=f"{leaf.path}.{name}"))
-        case pl.String() if _holds_structs(leaf.columns):
-            columns = tuple(c for s in _structs(_inner(leaf.columns)) for c in s.inner.values())
-            yield _below(leaf, columns, leaf.dtype, _json_parts)
-        case pl.String() if any(isinstance(column, dy.List) for column in leaf.columns):
-            yield _below(leaf, _inner(leaf.columns), leaf.dtype, _split)
-        case pl.Enum() if any(column.dtype == leaf.dtype for column in leaf.columns):
-            pass  # of this type, values are the contract's
-        case pl.Boolean() | pl.Null() | pl.Time() | pl.Duration():
-            pass  # nothing identifies that is true, false, or a time without a day
-        case _:
-            yield leaf
-
-
-def _found(rows: pl.DataFrame, leaves: list[_Leaf], policy: Policy) -> Iterator[str]:
+def _found(rows: pl.DataFrame, leaves: list[Leaf], policy: Policy) -> Iterator[str]:
     """Findings, in the order of columns, classes by letter."""
     suspects = pl.concat(
         frame.with_columns(leaf=pl.lit(number, dtype=pl.UInt32))
         for number, frame in enumerate(pl.collect_all([leaf.suspects(rows) for leaf in leaves]))
     )
-    many_words = (_VALUE.str.count_matches(r"\S+") >= _FREE_TEXT_WORDS) | (
-        (_VALUE.str.len_chars() > _FREE_TEXT_LENGTH) & _VALUE.str.contains(r"\s")
+    many_words = (VALUE.str.count_matches(r"\S+") >= _FREE_TEXT_WORDS) | (
+        (VALUE.str.len_chars() > LONGEST_CODE) & VALUE.str.contains(r"\s")
     )
     free_text = ~pl.col("fits") & ~pl.col("label") & many_words
     any_shape = (
         pl.when("fits")
-        .then(_VALUE.str.contains(_ANY_SURE))
-        .otherwise(_VALUE.str.contains(_ANY_SHAPE))
+        .then(VALUE.str.contains(_ANY_SURE))
+        .otherwise(VALUE.str.contains(_ANY_SHAPE))
     )
     suspects = suspects.filter(any_shape | free_text | pl.col("over_89"))
     if suspects.is_empty():
@@ -220,12 +106,12 @@ def _found(rows: pl.DataFrame, leaves: list[_Leaf], policy: Policy) -> Iterator[
     for (number, what), group in groups:
         leaf = leaves[cast(int, number)]
         of_root = rows.lazy().select(pl.col(leaf.root).alias("value")).with_row_index("row")
-        hit = leaf.values(of_root).filter(_VALUE.is_in(group["value"].implode()))
+        hit = leaf.values(of_root).filter(VALUE.is_in(group["value"].implode()))
         count = hit.select(pl.col("row").n_unique()).collect().item()
         yield _told(leaf, str(CLASSES.get(str(what), what)), count)
 
 
-def _raw_numbers(rows: pl.DataFrame, leaves: list[_Leaf]) -> Iterator[str]:
+def _raw_numbers(rows: pl.DataFrame, leaves: list[Leaf]) -> Iterator[str]:
     """Findings of tokens that are no hashes.
 
     A hexadecimal token of 16 digits or more is all decimal with probability (10/16)^16 < 0.1 %.
@@ -233,13 +119,13 @@ def _raw_numbers(rows: pl.DataFrame, leaves: list[_Leaf]) -> Iterator[str]:
     for leaf in leaves:
         if leaf.is_token and leaf.dtype == pl.String:
             tokens = leaf.values(rows.lazy().head(_SAMPLE).select(pl.col(leaf.root).alias("value")))
-            raw = tokens.select(_VALUE.str.contains("^[0-9]{16,}$")).collect().to_series()
+            raw = tokens.select(VALUE.str.contains("^[0-9]{16,}$")).collect().to_series()
             count = int(raw.sum())
             if count > _RAW_NUMBERS_SHARE * len(raw):
                 yield _told(leaf, f"{CLASSES['R']}: decimal numbers in place of hashes", count)
 
 
-def _told(leaf: _Leaf, what: str, count: int) -> str:
+def _told(leaf: Leaf, what: str, count: int) -> str:
     return f"{leaf.path} holds {what} ({count} row{'s' if count != 1 else ''})"
 
 
@@ -253,98 +139,3 @@ def _has(suspects: pl.DataFrame, shape: Shape) -> pl.Series:
     candidates = suspects["value"].filter(found).str.extract_all(shape.pattern)
     passed = [any(map(shape.check, cell)) for cell in candidates.to_list()]
     return found.scatter(found.arg_true(), passed)
-
-
-# --- what a contract's column says of a value -----------------------------------------------------
-
-
-def _passes(column: dy.Column, over_89: pl.Expr) -> pl.Expr:
-    """Whether a value is so clearly what the contract wants that no shape is looked for."""
-    if isinstance(column, dy.Enum):
-        return _VALUE.is_in(column.categories)
-    if column.dtype.is_numeric():
-        return _VALUE.str.contains(_SHORT_NUMBER) & ~over_89
-    pattern = {TOKEN_PATTERN: TOKEN_PATTERN, PSEUDONYM_PATTERN: _KEYED_PSEUDONYM}.get(
-        _pattern(column)
-    )
-    return pl.lit(False) if pattern is None else _VALUE.str.contains(pattern)
-
-
-def _fits(column: dy.Column) -> pl.Expr:
-    """Whether a value fits the pattern of a column that has one."""
-    return _VALUE.str.contains(pattern) if (pattern := _pattern(column)) else pl.lit(False)
-
-
-def _is_label(column: dy.Column) -> pl.Expr:
-    """Whether a value is a label: its column takes more than 64 bytes, so it is meant for words."""
-    most = column.max_length if isinstance(column, dy.String) else None
-    if most is None or most <= _FREE_TEXT_LENGTH or _pattern(column):
-        return pl.lit(False)
-    return _VALUE.str.len_bytes() <= most
-
-
-def _pattern(column: dy.Column) -> str:
-    return (column.regex or "") if isinstance(column, dy.String) else ""
-
-
-def _is_text(column: dy.Column) -> bool:
-    return isinstance(column, dy.String | dy.Enum)
-
-
-def _inner(columns: Iterable[dy.Column]) -> tuple[dy.Column, ...]:
-    return tuple(column.inner for column in columns if isinstance(column, dy.List | dy.Array))
-
-
-def _structs(columns: Iterable[dy.Column]) -> list[dy.Struct]:
-    return [column for column in columns if isinstance(column, dy.Struct)]
-
-
-def _holds_structs(columns: Iterable[dy.Column]) -> bool:
-    return bool(_structs(_inner(columns)))
-
-
-def _any(conditions: Iterable[pl.Expr]) -> pl.Expr:
-    return pl.any_horizontal(pl.lit(False), *conditions)
-
-
-# --- from a column to single values ---------------------------------------------------------------
-
-
-def _below(leaf: _Leaf, columns: tuple[dy.Column, ...], dtype: Any, step: _Step) -> _Leaf:
-    return replace(leaf, columns=columns, dtype=dtype, steps=(*leaf.steps, step))
-
-
-def _explode(frame: pl.LazyFrame) -> pl.LazyFrame:
-    return frame.explode("value")
-
-
-def _field(name: str) -> _Step:
-    return lambda frame: frame.with_columns(_VALUE.struct.field(name).alias("value"))
-
-
-def _split(frame: pl.LazyFrame) -> pl.LazyFrame:
-    return frame.with_columns(_VALUE.str.split(LIST_SEPARATOR)).explode("value")
-
-
-def _json_parts(frame: pl.LazyFrame) -> pl.LazyFrame:
-    """Texts and long numbers of a JSON list; a cell that is none stays whole."""
-    is_list = _VALUE.str.contains(r"^\s*\[") & _VALUE.str.json_path_match("$").is_not_null()
-    parts = (
-        pl.when(is_list).then(_VALUE.str.extract_all(_JSON_PARTS)).otherwise(pl.concat_list(_VALUE))
-    )
-    return frame.with_columns(parts).explode("value").with_columns(_VALUE.str.strip_chars('"'))
-
-
-def _as_text(dtype: pl.DataType) -> pl.Expr:
-    """Single values as text: whole numbers without a point, bytes in base64."""
-    if dtype.is_float() or dtype.is_decimal():
-        number = _VALUE.cast(pl.Float64)
-        whole = number.cast(pl.Int64, strict=False)
-        return (
-            pl.when(whole == number).then(whole.cast(pl.String)).otherwise(number.cast(pl.String))
-        ).alias("value")
-    if dtype == pl.Binary:
-        return _VALUE.bin.encode("base64")
-    if dtype == pl.Object:  # Python objects cannot stand in a file
-        return pl.lit(None, dtype=pl.String).alias("value")
-    return _VALUE.cast(pl.String).str.strip_chars()
