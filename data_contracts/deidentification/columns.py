@@ -1,7 +1,7 @@
 """The de-identification gate: it sees the columns of every table before anything reads a row.
 
-First cut: the allowlist of names. A column that the contract does not know fails the table;
-nothing passes by being unknown. Value patterns, ages, ZIP codes and dates follow here.
+An allowlist of names: a column that the contract does not know fails the table; nothing passes by
+being unknown. Where the name is that of an identifier, the message says of which class.
 """
 
 import difflib
@@ -10,6 +10,7 @@ from collections.abc import Sequence
 
 import dataframely as dy
 
+from data_contracts.deidentification.identifiers import class_of_name
 from data_contracts.errors import GroundTruthError
 from data_contracts.fields import Classification, terms_of
 
@@ -54,9 +55,13 @@ def check_columns(columns: Sequence[str], schema: type[dy.Schema], *, source: st
     ]
     hints = []
     for name in unknown:
+        if identifiers := class_of_name(name):
+            hints.append(f"{name!r} (holds {identifiers}: remove it at the source)")
+            continue
         near = difflib.get_close_matches(name, may_suggest, n=1, cutoff=0.9)
         hints.append(f"{name!r} (did you mean {near[0]!r}?)" if near else repr(name))
     raise UnknownColumnError(
-        f"{source}: unknown column{'s' if len(unknown) > 1 else ''} {', '.join(hints)}. "
-        "Only columns of the contract may enter: remove it, or rename it if it is only misspelt."
+        f"{source}: unknown column{'s' if len(unknown) > 1 else ''} {', '.join(hints)}. Only "
+        "columns of the contract may enter: remove it, or rename it if it is only misspelt and "
+        "identifies nobody."
     )

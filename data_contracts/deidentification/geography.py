@@ -35,6 +35,11 @@ def zip3(postal_code: str | None) -> str | None:
     return MASKED_ZIP3 if digits[:3] in RESTRICTED_ZIP3 else digits[:3]
 
 
+def restricted_zip3(value: pl.Expr) -> pl.Expr:
+    """Whether a three-digit prefix has to be masked; what is no prefix need not be."""
+    return value.cast(pl.String).str.strip_chars().is_in(sorted(RESTRICTED_ZIP3))
+
+
 def mask_zip3(value: pl.Expr) -> pl.Expr:
     """Three-digit prefixes with the restricted ones masked; all else stays as it is."""
-    return pl.when(value.is_in(sorted(RESTRICTED_ZIP3))).then(pl.lit(MASKED_ZIP3)).otherwise(value)
+    return pl.when(restricted_zip3(value)).then(pl.lit(MASKED_ZIP3)).otherwise(value)
