@@ -2,7 +2,7 @@
 
 import polars as pl
 
-from data_contracts.diagnoses import ICD10_CHAPTERS, icd10_chapter
+from data_contracts.codes.diagnoses import ICD10_CHAPTERS, icd10_chapter
 from data_contracts.features import Feature, category, flag, number
 from data_contracts.fields import Available
 from models.tasks.task import Tables, Task
