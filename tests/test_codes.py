@@ -454,12 +454,24 @@ def test_the_model_before_v28_can_be_asked_for() -> None:
 
 
 @needs_risk_library
-def test_patients_of_one_kind_have_one_score_however_their_codes_are_written() -> None:
+def test_patients_of_one_kind_are_scored_once_however_their_codes_are_written(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    score([], 70, "female")  # loads the library
+    library = importlib.import_module("hccinfhir")
+    asked = []
+    calculate = library.calculate_raf
+
+    def count(codes: list[str], **patient: object) -> object:
+        asked.append(codes)
+        return calculate(codes, **patient)
+
+    monkeypatch.setattr(library, "calculate_raf", count)
     spellings = [["E11.9", "I10"], ["e119"], [" E11.9", "E11.9", "E119"], ["Z79.899", "E11.9"]]
-    scores = risk_scores(
-        pl.Series(spellings), pl.Series([70, 71, 73, 74]), pl.Series(["female"] * 4)
-    )
+    ages = pl.Series([70, 71, 73, 74])  # one band
+    scores = risk_scores(pl.Series(spellings), ages, pl.Series(["female"] * 4))
     assert scores.to_list() == pytest.approx([0.561] * 4)
+    assert asked == [["E119"]]
 
 
 @needs_risk_library

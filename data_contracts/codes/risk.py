@@ -61,8 +61,9 @@ def risk_scores(
     band, sex and segment.
 
     Args:
-        diagnoses: Lists of all ICD-10-CM codes of the year before; an empty list is a patient
-            without diagnoses, null one of whom they are not known.
+        diagnoses: Lists of the ICD-10-CM codes of the year before (CMS counts those of stays and
+            face-to-face visits alone: leave out others). An empty list is a patient without
+            diagnoses, null one of whom they are not known.
         age: Age in whole years on 1 February of the payment year.
         sex: Values of `vocabulary.SEXES`; CMS has factors for female and male alone.
         medicaid: Values of `MEDICAID`; "none" unless given.

@@ -85,9 +85,9 @@ _TESTS: Final = {
     "76534-7": _Test(_SYSTOLIC, _PRESSURE),  # by a non-invasive device
 }
 
-# "LOINC unit" -> (factor, offset)
+# "LOINC unit" -> the contract's LOINC code, factor and offset to its unit.
 _CONVERSIONS: Final = {
-    f"{loinc} {unit}": (factor / test.divisor, offset)
+    f"{loinc} {unit}": (test.loinc, factor / test.divisor, offset)
     for loinc, test in _TESTS.items()
     for unit, (factor, offset) in test.units.items()
 }
@@ -105,18 +105,19 @@ def canonical_lab(loinc: pl.Expr, value: pl.Expr, ucum: pl.Expr) -> pl.Expr:
         Structs with `loinc`, `value` and `ucum`; all null where the test or its unit is not known,
         or the value is no finite number (`unknown_units` counts them).
     """
-    pair = _pair(loinc, ucum)
-    keys, (factors, offsets) = list(_CONVERSIONS), zip(*_CONVERSIONS.values(), strict=True)
-    factor = pair.replace_strict(keys, factors, default=None, return_dtype=pl.Float64)
-    offset = pair.replace_strict(keys, offsets, default=None, return_dtype=pl.Float64)
-    converted = value.cast(pl.Float64) * factor + offset
-    known = converted.is_finite()
-    test = _test(loinc)
-    units = {code: unit for code, (_, unit) in LOINC_LABS.items()}
+    row = _pair(loinc, ucum).replace_strict(
+        list(_CONVERSIONS), range(len(_CONVERSIONS)), default=None, return_dtype=pl.UInt32
+    )
+    tests, factors, offsets = (
+        pl.lit(pl.Series(column)) for column in zip(*_CONVERSIONS.values(), strict=True)
+    )
+    units = pl.lit(pl.Series([LOINC_LABS[test][1] for test, _, _ in _CONVERSIONS.values()]))
+    converted = value.cast(pl.Float64) * factors.gather(row) + offsets.gather(row)
+    known = pl.when(converted.is_finite()).then(row)
     return pl.struct(
-        pl.when(known).then(test).alias("loinc"),
-        pl.when(known).then(converted).alias("value"),
-        pl.when(known).then(test.replace_strict(units, return_dtype=pl.String)).alias("ucum"),
+        tests.gather(known).alias("loinc"),
+        pl.when(converted.is_finite()).then(converted).alias("value"),
+        units.gather(known).alias("ucum"),
     )
 
 
@@ -126,9 +127,9 @@ def unknown_units(loinc: pl.Series, value: pl.Series, ucum: pl.Series) -> dict[s
     Returns:
         `UNKNOWN_TEST`, `NO_VALUE`, or "HbA1c in a unit that is not known" (and the like) -> count.
     """
-    labels = {code: label for code, (label, _) in LOINC_LABS.items()}
+    labels = {loinc: LOINC_LABS[test.loinc][0] for loinc, test in _TESTS.items()}
     number = pl.col("value").cast(pl.Float64)
-    label = _test(pl.col("loinc")).replace_strict(labels, default=None, return_dtype=pl.String)
+    label = pl.col("loinc").replace_strict(labels, default=None, return_dtype=pl.String)
     known_unit = _pair(pl.col("loinc"), pl.col("ucum")).is_in(list(_CONVERSIONS))
     reasons = (
         pl.when(label.is_null())
@@ -143,12 +144,6 @@ def unknown_units(loinc: pl.Series, value: pl.Series, ucum: pl.Series) -> dict[s
     return dict(found.sort("reason").iter_rows())
 
 
-def _test(loinc: pl.Expr) -> pl.Expr:
-    """The contract's LOINC code of the same test."""
-    canonical = {code: test.loinc for code, test in _TESTS.items()}
-    return loinc.replace_strict(canonical, default=None, return_dtype=pl.String)
-
-
 def _pair(loinc: pl.Expr, ucum: pl.Expr) -> pl.Expr:
-    unit = ucum.str.replace_all(r"\s", "").str.to_lowercase()
+    unit = ucum.str.replace_all(" ", "", literal=True).str.to_lowercase()
     return pl.concat_str(loinc, unit, separator=" ")
