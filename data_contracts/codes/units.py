@@ -105,19 +105,20 @@ def canonical_lab(loinc: pl.Expr, value: pl.Expr, ucum: pl.Expr) -> pl.Expr:
         Structs with `loinc`, `value` and `ucum`; all null where the test or its unit is not known,
         or the value is no finite number (`unknown_units` counts them).
     """
-    row = _pair(loinc, ucum).replace_strict(
-        list(_CONVERSIONS), range(len(_CONVERSIONS)), default=None, return_dtype=pl.UInt32
+    number = value.cast(pl.Float64)
+    row = pl.when(number.is_finite()).then(
+        _pair(loinc, ucum).replace_strict(
+            list(_CONVERSIONS), range(len(_CONVERSIONS)), default=None, return_dtype=pl.UInt32
+        )
     )
     tests, factors, offsets = (
         pl.lit(pl.Series(column)) for column in zip(*_CONVERSIONS.values(), strict=True)
     )
     units = pl.lit(pl.Series([LOINC_LABS[test][1] for test, _, _ in _CONVERSIONS.values()]))
-    converted = value.cast(pl.Float64) * factors.gather(row) + offsets.gather(row)
-    known = pl.when(converted.is_finite()).then(row)
     return pl.struct(
-        tests.gather(known).alias("loinc"),
-        pl.when(converted.is_finite()).then(converted).alias("value"),
-        units.gather(known).alias("ucum"),
+        tests.gather(row).alias("loinc"),
+        (number * factors.gather(row) + offsets.gather(row)).alias("value"),
+        units.gather(row).alias("ucum"),
     )
 
 
