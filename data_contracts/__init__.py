@@ -9,5 +9,6 @@ and what to do next:
     ├── UnknownColumnError      the de-identification gate met a column that no contract knows
     ├── ContractViolationError  a table breaks its contract
     ├── LeakError               a feature is known only after the prediction is made
+    ├── RiskLibraryMissingError risk scores are asked for where their library is not installed
     └── FetchError              a public data set could not be fetched or is not the pinned one
 """

@@ -430,7 +430,7 @@ def test_noise_that_would_drown_everything_is_refused() -> None:
 
 def test_more_values_than_a_site_sends_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("experiments.forecast.releases.MAX_VALUES", 4000)
-    with pytest.raises(InfeasiblePlanError, match=r"step gram asks for 5,565 values.* 4,000"):
+    with pytest.raises(InfeasiblePlanError, match=r"step gram asks for 5,671 values.* 4,000"):
         forecast(DEMO)
 
 

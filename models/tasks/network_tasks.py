@@ -5,7 +5,7 @@ from functools import partial
 import polars as pl
 
 from data_contracts import labels
-from data_contracts.diagnoses import ICD10_CHAPTERS, icd10_chapter
+from data_contracts.codes.diagnoses import ICD10_CHAPTERS, icd10_chapter
 from data_contracts.features import Feature, category, flag, number
 from data_contracts.fields import Available
 from data_contracts.labels import Label

@@ -3,7 +3,7 @@
 import polars as pl
 
 from data_contracts import labels
-from data_contracts.diagnoses import ICD9_CONDITIONS, icd9_condition
+from data_contracts.codes.diagnoses import ICD9_CONDITIONS, icd9_condition
 from data_contracts.features import category, flag, number
 from data_contracts.fields import Available
 from data_contracts.public.ca_dmhc_imr_codes import (
