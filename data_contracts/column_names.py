@@ -123,7 +123,10 @@ IDENTIFIER_NAMES: Final[tuple[tuple[str, tuple[str, ...]], ...]] = (
     ("names (A)", tuple(f"{who} name" for who in (*_PERSONS, "first", "last", "middle", "full"))),
     ("names (A)", ("firstname", "lastname", "fullname", "surname", "maiden", "guarantor")),
     ("places below a state (B)", ("address", "addr", "street", "city", "county", "zip", "postal")),
-    ("dates finer than a year (C)", ("date", "dob", "birth", "dos", "dod")),
+    (
+        "dates finer than a year (C)",
+        ("date", "dob", "birthdate", "birth day", "birth month", "dos", "dod"),
+    ),
     ("telephone numbers (D)", ("phone", "telephone", "tel", "mobile", "cell")),
     ("fax numbers (E)", ("fax",)),
     ("email addresses (F)", ("email", "e mail")),

@@ -12,10 +12,10 @@
     [tables.pa_request.constants]            # the same value on every row
     channel = "X12"
 
-One column may feed several fields. A column that bears a field's own name needs no line. A column
-that is neither mapped, nor ignored, nor a field fails the table: nothing passes, and nothing is
-lost, by being unknown. Numbers are taken as they stand; currency signs and thousands separators
-are not guessed at.
+One column may feed several fields; a field has one column. A column that bears a field's own name
+needs no line, but may have codes. A column that is neither mapped, nor ignored, nor a field fails
+the table: nothing passes, and nothing is lost, by being unknown. Numbers are taken as they stand;
+currency signs and thousands separators are not guessed at.
 """
 
 import difflib
@@ -159,17 +159,24 @@ class TableMapping:
                     f"{source}: codes of field {name} are given, but no column; map one onto it"
                 )
         return frame.select(
-            *(self._translated(name, column) for name, column in origins.items()),
-            *(pl.lit(value).alias(name) for name, value in self.constants.items()),
+            *(
+                self._translated(name, pl.col(column), schema).alias(name)
+                for name, column in origins.items()
+            ),
+            *(
+                self._translated(name, pl.lit(value), schema).alias(name)
+                for name, value in self.constants.items()
+            ),
         )
 
-    def _translated(self, name: str, column: str) -> pl.Expr:
-        """A column under its field's name, with the contract's codes."""
-        if name not in self.codes:
-            return pl.col(column).alias(name)
-        code_of = {value: code for code, values in self.codes[name].items() for value in values}
-        text = pl.col(column).cast(pl.String).str.strip_chars()
-        return text.replace(code_of).alias(name)
+    def _translated(self, name: str, values: pl.Expr, schema: type[dy.Schema]) -> pl.Expr:
+        """Values of a field in the contract's codes."""
+        codes = self.codes.get(name, {})
+        if not codes and not isinstance(schema.columns()[name], dy.Enum):
+            return values
+        # Typed files may hold codes as numbers, which polars does not cast to codes.
+        text = values.cast(pl.String).str.strip_chars()
+        return text.replace({value: code for code, of in codes.items() for value in of})
 
     def _reject_contradictions(self, where: str) -> None:
         """Refuse what no contract and no file could make right."""
@@ -229,11 +236,11 @@ class TableMapping:
         """Refuse mapped columns that are absent, and columns that nobody has spoken for."""
         mapped = set(self.columns.values())
         spoken_for = mapped | set(own)
-        if kept and spoken_for.isdisjoint(kept):
+        if spoken_for.isdisjoint(kept):
             # Without a header line the first row stands in its place: these may be values.
             raise ManifestError(
-                f"{source}: none of the {len(mapped)} mapped columns is in the file: the header "
-                "line is missing, or it is another table, or cells are parted by another character"
+                f"{source}: no mapped column is in the file: the header line is missing, or it is "
+                "another table, or cells are parted by another character"
             )
         for name, column in self.columns.items():
             if column not in kept:
@@ -303,7 +310,7 @@ def _text(value: object, what: str) -> str:
 
 
 def _texts(value: object, what: str) -> tuple[str, ...]:
-    if not isinstance(value, list) or not all(isinstance(part, str) and part for part in value):
+    if not isinstance(value, list) or not all(isinstance(part, str) for part in value):
         raise ManifestError(f'{what} must be a list of texts, e.g. ["A", "B"]')
     return tuple(value)
 
