@@ -20,6 +20,7 @@ from data_contracts.catalog import Contract
 from data_contracts.column_names import identifier_in, readings, resemblance, words
 from data_contracts.fields import terms_of
 from data_contracts.intake import LIST_SEPARATOR
+from data_contracts.readers.findings import ReaderError
 from data_contracts.spellings import CODE_SPELLINGS, LABELS, SPELLINGS
 
 CONFIDENT: Final = 0.72
@@ -30,6 +31,7 @@ DOUBTFUL: Final = 0.45
 
 _MARGIN = 0.04  # a second column this near makes the first one doubtful
 _WITHOUT_VALUES = 0.75  # how far an empty column counts as one whose values fit
+_UNLIKELY = 0.5  # how far a number outside its declared range fits
 _FITTING = 0.5  # share of values that must fit, be understood, or look like identifiers
 _MOST_CODES, _LONGEST_CODE = 20, 24
 _FLAG_WORDS = ("true", "t", "yes", "y", "1", "false", "f", "no", "n", "0")
@@ -63,8 +65,8 @@ class Proposal:
         field: The contract's field that it fills; None where it is to be ignored, or unknown.
         ignore: Whether it looks like an identifier and should never be read.
         confident: Whether the proposal may stand without doubt.
-        score: From 0 to 1; 0 where no field resembles it.
         reason: Why, in words that show no value.
+        score: How well the field fits, from 0 to 1; 0 without a field.
         codes: Contract code -> the site's values, where they are not the contract's own.
         unknown_codes: The site's values for which no code is proposed.
     """
@@ -73,8 +75,8 @@ class Proposal:
     field: str | None
     ignore: bool
     confident: bool
-    score: float
     reason: str
+    score: float = 0.0
     codes: Mapping[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)
     unknown_codes: tuple[str, ...] = ()
 
@@ -88,7 +90,21 @@ class _Fit:
     code_of: Mapping[str, str | None] = dataclasses.field(default_factory=dict)
 
 
-def propose(sample: pl.DataFrame, schema: type[dy.Schema]) -> tuple[Proposal, ...]:
+@dataclass(frozen=True, slots=True)
+class _Pair:
+    """A column that may fill a field; `fit` is None where the column is empty."""
+
+    column: str
+    field: str
+    resemblance: float
+    fit: _Fit | None
+
+    @property
+    def score(self) -> float:
+        return self.resemblance * (0.4 + 0.6 * (self.fit.share if self.fit else _WITHOUT_VALUES))
+
+
+def propose(sample: pl.DataFrame, schema: type[dy.Schema], *, source: str) -> tuple[Proposal, ...]:
     """One proposal for every column, in the order of the columns.
 
     The score of a column and a field is the resemblance of the column's name with the nearest
@@ -98,49 +114,35 @@ def propose(sample: pl.DataFrame, schema: type[dy.Schema]) -> tuple[Proposal, ..
     Args:
         sample: Some rows of the table; all columns are text.
         schema: The contract.
+        source: Name of the file or table, for messages.
+
+    Raises:
+        ReaderError: No column resembles a field: the first line may be no header.
     """
     ignored = {name: kind for name in sample.columns if (kind := _identifier(sample[name]))}
-    open_columns = [name for name in sample.columns if name not in ignored]
-    pairs = dict(_scored(sample, open_columns, schema))
-    ranked = sorted(pairs, key=lambda pair: -pairs[pair][0])
-    field_of: dict[str, str] = {}
-    for name, column in ranked:
-        if name not in field_of.values() and column not in field_of:
-            field_of[column] = name
+    pairs = list(_pairs(sample.drop(ignored), schema))
+    if not pairs:
+        raise ReaderError(
+            f"{source}: no column resembles a field of the contract: the header line is missing, "
+            "or it is another table, or cells are parted by another character"
+        )
+    chosen: dict[str, _Pair] = {}
+    for pair in sorted(pairs, key=lambda pair: -pair.score):
+        if pair.column not in chosen and all(
+            pair.field != other.field for other in chosen.values()
+        ):
+            chosen[pair.column] = pair
     proposals = []
     for column in sample.columns:
         if column in ignored:
             reason = f"looks like {ignored[column]}"
-            proposals.append(Proposal(column, None, True, True, 1.0, reason))
-        elif column not in field_of:
-            reason = "no field of the contract resembles it"
-            proposals.append(Proposal(column, None, False, False, 0.0, reason))
+            proposals.append(Proposal(column, None, ignore=True, confident=True, reason=reason))
+        elif column in chosen:
+            free = [pair for pair in pairs if pair.column not in chosen]
+            proposals.append(_mapped(chosen[column], free))
         else:
-            name = field_of[column]
-            score, resembled, fit = pairs[name, column]
-            rival = max(
-                (
-                    (other_score, other)
-                    for (of, other), (other_score, _, _) in pairs.items()
-                    if of == name and other != column and other not in field_of
-                ),
-                default=(0.0, ""),
-            )
-            doubts = rival[0] > score - _MARGIN
-            reason = _reason(resembled, fit) + (f"; so does {rival[1]!r}" if doubts else "")
-            codes, unknown = _codes(fit)
-            proposals.append(
-                Proposal(
-                    column,
-                    name,
-                    ignore=False,
-                    confident=score >= CONFIDENT and not doubts,
-                    score=round(score, 2),
-                    reason=reason,
-                    codes=codes,
-                    unknown_codes=unknown,
-                )
-            )
+            reason = "no field of the contract resembles it"
+            proposals.append(Proposal(column, None, ignore=False, confident=False, reason=reason))
     return tuple(proposals)
 
 
@@ -193,30 +195,54 @@ def to_commented_toml(
         if not column.nullable and name not in found
     ]:
         lines += ["", "# Required, and not found for certain; if it is the same on every row:"]
-        lines += [f"# [{table}.constants]", *(f"# {name} = " for name in missing)]
+        lines += [f"# [{table}.constants]", *(f'# {name} = ""' for name in missing)]
     return "\n".join(lines) + "\n"
 
 
-def _scored(
-    sample: pl.DataFrame, columns: Sequence[str], schema: type[dy.Schema]
-) -> Iterator[tuple[tuple[str, str], tuple[float, float, _Fit | None]]]:
-    """(field, column) -> score, resemblance of names, fit of values; all that deserve a thought."""
+def _pairs(sample: pl.DataFrame, schema: type[dy.Schema]) -> Iterator[_Pair]:
+    """All columns and fields that deserve a thought."""
     spelt = {
         name: [words(phrase) for phrase in (name, *SPELLINGS.get(name, ()))]
         for name in schema.column_names()
     }
-    names = readings(columns)
-    for column in columns:
-        values = sample[column].str.strip_chars()
+    names = readings(sample.columns)
+    for column in sample:
+        values = column.str.strip_chars()
         values = values.filter(values != "").unique(maintain_order=True)
         for name, phrases in spelt.items():
-            alike = max(weight * resemblance(a, b) for a, weight in names[column] for b in phrases)
-            if alike < DOUBTFUL:
-                continue
-            fit = _fit(values, name, schema.columns()[name])
-            score = alike * (0.4 + 0.6 * (fit.share if fit else _WITHOUT_VALUES))
-            if score >= DOUBTFUL:
-                yield (name, column), (score, alike, fit)
+            alike = max(
+                weight * resemblance(read, phrase)
+                for read, weight in names[column.name]
+                for phrase in phrases
+            )
+            if alike >= DOUBTFUL:
+                pair = _Pair(column.name, name, alike, _fit(values, name, schema.columns()[name]))
+                if pair.score >= DOUBTFUL:
+                    yield pair
+
+
+def _mapped(pair: _Pair, free: Sequence[_Pair]) -> Proposal:
+    """A pair as a proposal, in doubt where a column that is still free fits nearly as well."""
+    rivals = [
+        other.column
+        for other in free
+        if other.field == pair.field and other.score > pair.score - _MARGIN
+    ]
+    alike = "a usual name" if pair.resemblance == 1 else f"name {pair.resemblance:.0%} alike"
+    fit = pair.fit
+    fits = f"{fit.share:.0%} of {fit.distinct} distinct values fit" if fit else "no values to see"
+    doubts = f"; {_quoted(rivals[0])} is as near" if rivals else ""
+    codes, unknown_codes = _codes(fit)
+    return Proposal(
+        pair.column,
+        pair.field,
+        ignore=False,
+        confident=pair.score >= CONFIDENT and not rivals,
+        reason=f"{alike}; {fits}{doubts}",
+        score=pair.score,
+        codes=codes,
+        unknown_codes=unknown_codes,
+    )
 
 
 def _identifier(column: pl.Series) -> str | None:
@@ -231,53 +257,29 @@ def _identifier(column: pl.Series) -> str | None:
 
 
 def _fit(values: pl.Series, name: str, column: dy.Column) -> _Fit | None:
-    """How distinct values fit a field; None where there are none."""
+    """How distinct values fit a field, as its contract will see them; None where there are none."""
     if values.is_empty():
         return None
-    code_of: dict[str, str | None] = {}
-    match column:
-        case dy.Enum():
-            known = _known_codes(name, column)
-            code_of = {value: known.get(_plain(value)) for value in values}
-            fits = pl.Series([code is not None for code in code_of.values()])
-        case dy.Bool():
-            fits = values.str.to_lowercase().is_in(_FLAG_WORDS)
-        case dy.List(inner=dy.String() as inner):
-            fits = _fits_text(values.str.split(LIST_SEPARATOR).explode(), inner)
-        case dy.List():
-            fits = values.str.starts_with("[")
-        case dy.String():
-            fits = _fits_text(values, column)
-        case _:
-            fits = _fits_number(values, column)
-    share = sum(fits.cast(pl.Float64).to_list()) / len(fits)
-    return _Fit(share, len(values), code_of)
-
-
-def _fits_text(values: pl.Series, column: dy.String) -> pl.Series:
-    fits = values.str.contains(column.regex or "")
-    if column.max_length is not None:
-        fits &= values.str.len_chars() <= column.max_length
-    return fits
-
-
-def _fits_number(values: pl.Series, column: dy.Column) -> pl.Series:
-    """1 for a number that the contract allows, half where it is outside the declared range."""
-    number = values.cast(pl.Float64, strict=False)
-    low, high = getattr(column, "min", None), getattr(column, "max", None)
-    fits = number.is_not_null()
-    if column.dtype.is_integer():
-        fits &= number == number.round()
-    if low is not None:
-        fits &= number >= low
-    if high is not None:
-        fits &= number <= high
-    likely = pl.Series([1.0]).new_from_index(0, len(values))
-    if declared := terms_of(column).declared_range:
-        likely = pl.select(
-            pl.when(number.is_between(*declared)).then(1.0).otherwise(0.5)
-        ).to_series()
-    return fits.fill_null(False).cast(pl.Float64) * likely
+    if isinstance(column, dy.Enum):
+        known = _known_codes(name, column)
+        code_of = {value: known.get(_plain(value)) for value in values}
+        return _Fit(1 - list(code_of.values()).count(None) / len(code_of), len(code_of), code_of)
+    if isinstance(column, dy.Bool):
+        fits = values.str.to_lowercase().is_in(_FLAG_WORDS).cast(pl.Float64)
+    elif isinstance(column, dy.List) and isinstance(column.inner, dy.Struct):
+        fits = values.str.starts_with("[").cast(pl.Float64)
+    else:
+        listed = isinstance(column, dy.List)
+        typed = (values.str.split(LIST_SEPARATOR) if listed else values).cast(
+            column.dtype, strict=False
+        )
+        value = pl.col(values.name)
+        allowed = pl.all_horizontal(value.is_not_null(), *column.validation_rules(value).values())
+        declared = terms_of(column).declared_range
+        likely = value.is_between(*declared) if declared else pl.lit(True)
+        share = pl.when(allowed & likely).then(1.0).when(allowed).then(_UNLIKELY).otherwise(0.0)
+        fits = typed.to_frame().select(share).to_series()
+    return _Fit(sum(fits.to_list()) / len(fits), len(values), code_of={})
 
 
 def _known_codes(name: str, column: dy.Enum) -> dict[str, str]:
@@ -312,13 +314,6 @@ def _codes(fit: _Fit | None) -> tuple[dict[str, tuple[str, ...]], tuple[str, ...
         if code is not None and code != value:
             codes[code] = (*codes.get(code, ()), value)
     return codes, tuple(value for value, code in fit.code_of.items() if code is None)
-
-
-def _reason(resembled: float, fit: _Fit | None) -> str:
-    usual = "its usual name" if resembled == 1 else f"its name to {resembled:.0%}"
-    if fit is None:
-        return f"{usual}; no values in the sample"
-    return f"{usual}; {fit.share:.0%} of {fit.distinct} distinct values fit"
 
 
 def _quoted(text: str) -> str:
