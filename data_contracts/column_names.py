@@ -7,96 +7,99 @@ from typing import Final
 
 _WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|[0-9]+")
 _ELEMENT = re.compile(r"^([A-Z][A-Z0-9]{1,2}[0-9]{2}(?:_[0-9]{1,2})?)_(?=[A-Za-z])")
+_VOWELS = re.compile("[aeiou]")
+_DOUBLED = re.compile(r"(.)\1+")
 _ICD = re.compile(r"icd[-_ ]?(9|10)?([-_ ]?cm)?(?![a-z])", re.IGNORECASE)
 
-_FULL_WORD: Final = {
-    short: word
-    for word, shorts in {
-        "action": "actn",
-        "adjustment": "adj adjust adjmt",
-        "admission": "admit adm",
-        "allowed": "allow alwd allwd",
-        "amount": "amt amnt amounts",
-        "appeal": "appl apl",
-        "approved": "appr aprvd apprvd",
-        "attachment": "attachments attach attch",
-        "authorization": "auth authorisation authz",
-        "authorized": "authd",
-        "billed": "bill bld blld billing",
-        "category": "cat ctgy catg categ",
-        "certification": "cert certif",
-        "charge": "chg chrg charges chgs charged",
-        "claim": "clm clms clcl cl",
-        "code": "cd cde codes",
-        "coinsurance": "coins coin",
-        "copay": "copayment",
-        "count": "cnt ct n",
-        "criteria": "crit criterion",
-        "date": "dt datetime dttm timestamp ts tmstp",
-        "day": "days d dys",
-        "decision": "dec decn dcsn",
-        "deductible": "ded deduct dedbl",
-        "description": "desc descr dsc",
-        "determination": "detrm determ",
-        "diagnosis": "dx diag diagnoses icd dgns",
-        "eligible": "elig",
-        "emergency": "er ed",
-        "encounter": "enc encntr",
-        "ethnicity": "ethn eth",
-        "facility": "fac",
-        "flag": "flg ind indicator yn sw switch",
-        "followup": "fu",
-        "group": "grp",
-        "hours": "hour hrs hr h",
-        "level": "lvl",
-        "liability": "liab",
-        "line": "ln",
-        "medical": "med",
-        "member": "mbr memb enrollee enrolee bene beneficiary recipient recip meme mem",
-        "modifier": "mod mods modifiers mdfr",
-        "network": "ntwk netwk nw",
-        "number": "nbr num no nmbr numb",
-        "observed": "obs",
-        "other": "oth othr",
-        "outcome": "outc outcm",
-        "paid": "pd pmt pymt pay pmnt payable payment",
-        "patient": "pt pat ptnt",
-        "payer": "payor pyr",
-        "place": "plc",
-        "policy": "pol plcy",
-        "principal": "prin princ prncpl primary prim prmy pri",
-        "priority": "prty",
-        "procedure": "proc px prcdr proced",
-        "provider": "prov prv prvdr prpr",
-        "quantity": "qty quan qnty",
-        "reason": "rsn reas reasons",
-        "receipt": "rcpt recpt",
-        "received": "recd rcvd recv",
-        "referral": "ref rfl refl rfrl referrals",
-        "remark": "rmk rmrk remarks remk",
-        "request": "req rqst reqst requests requested",
-        "requesting": "reqg",
-        "responsibility": "resp",
-        "revenue": "rev revn",
-        "reversal": "rvrsl revrsl reversed",
-        "secondary": "sec second",
-        "sequence": "seq seqno sqnc",
-        "service": "svc srv serv srvc services",
-        "specialty": "spec spcl",
-        "status": "stat sts stts",
-        "submitted": "subm submit sbmt submission",
-        "subscriber": "subs subsc sbsb sbr",
-        "taxonomy": "taxo taxn txnmy",
-        "token": "tkn tok hash hashed",
-        "total": "tot ttl",
-        "type": "typ ty tp",
-        "unit": "units uom un",
-        "version": "ver vrsn vers",
-        "year": "yr yyyy",
-    }.items()
-    for short in shorts.split()
+_ABBREVIATIONS: Final = {
+    "action": "",
+    "adjustment": "adj adjust adjmt",
+    "admission": "admit adm",
+    "allowed": "allow",
+    "amount": "amt amounts",
+    "appeal": "appl apl",
+    "approved": "appr",
+    "attachment": "attachments attach attch",
+    "authorization": "auth authorisation authz",
+    "authorized": "authd",
+    "billed": "bill bld blld billing",
+    "category": "cat ctgy catg categ",
+    "certification": "cert certif",
+    "charge": "chg charges chgs charged",
+    "claim": "clm clms clcl cl",
+    "code": "cd cde codes",
+    "coinsurance": "coins coin",
+    "copay": "copayment",
+    "count": "cnt ct n",
+    "criteria": "crit criterion",
+    "date": "dt datetime dttm timestamp ts tmstp",
+    "day": "days d dys",
+    "decision": "dec decn",
+    "deductible": "ded deduct dedbl",
+    "description": "desc descr dsc",
+    "determination": "detrm determ",
+    "diagnosis": "dx diag icd",
+    "eligible": "elig",
+    "emergency": "er ed",
+    "encounter": "enc",
+    "ethnicity": "ethn eth",
+    "facility": "fac",
+    "flag": "flg ind indicator yn sw switch",
+    "followup": "fu",
+    "group": "grp",
+    "hours": "hour hrs hr h",
+    "level": "lvl",
+    "liability": "liab",
+    "line": "ln",
+    "medical": "med",
+    "member": "mbr memb enrollee enrolee bene beneficiary recipient recip meme mem",
+    "modifier": "mod mods modifiers",
+    "network": "ntwk netwk nw",
+    "number": "nbr num no numb",
+    "observed": "obs",
+    "other": "oth",
+    "outcome": "outc",
+    "paid": "pd pmt pymt pay pmnt payable payment",
+    "patient": "pt pat",
+    "payer": "payor pyr",
+    "place": "plc",
+    "policy": "pol",
+    "principal": "prin princ primary prim prmy pri",
+    "priority": "",
+    "procedure": "proc px proced",
+    "provider": "prov prv prpr",
+    "quantity": "qty quan",
+    "reason": "rsn reas reasons",
+    "receipt": "",
+    "received": "recd recv",
+    "referral": "ref rfl refl referrals",
+    "remark": "rmk remarks remk",
+    "request": "req requests requested",
+    "requesting": "reqg",
+    "responsibility": "resp",
+    "revenue": "rev revn",
+    "reversal": "reversed",
+    "secondary": "sec second",
+    "sequence": "seq seqno",
+    "service": "svc srv serv services",
+    "specialty": "spec spcl",
+    "status": "stat sts stts",
+    "submitted": "subm submit sbmt submission",
+    "subscriber": "subs subsc sbsb sbr",
+    "taxonomy": "taxo taxn",
+    "token": "tkn tok hash hashed",
+    "total": "tot ttl",
+    "type": "typ ty tp",
+    "unit": "units uom un",
+    "version": "ver vers",
+    "year": "yr yyyy",
 }
-"""Abbreviation -> the word that it stands for."""
+"""Word -> how it is abbreviated, beside leaving out its vowels."""
+
+_FULL_WORD: Final = {
+    short: word for word, shorts in _ABBREVIATIONS.items() for short in shorts.split()
+}
+
 
 _WEIGHT: Final = {
     **dict.fromkeys(("code", "flag", "amount", "number", "value", "id", "the", "of", "for"), 0.3),
@@ -106,10 +109,10 @@ _WEIGHT: Final = {
 """Words that tell fields of one table apart badly weigh less than 1; numbers weigh 2."""
 
 _NUMBER_WEIGHT = 2.0
+_LEAST_CONSONANTS = 4  # fewer are shared by too many words
 _LEAST_RATIO = 0.85  # below, two names written as one word are not alike
-
-_PREFIX_SHARE = 0.4
-_WITHOUT_ELEMENT = 0.9
+_PREFIX_SHARE = 0.4  # of the columns of a table begin with its name or the system's
+_WITHOUT_ELEMENT = 0.9  # weight of the words beside an X12 element
 
 _PERSONS = (
     *("patient", "member", "subscriber", "contact"),
@@ -119,44 +122,48 @@ _RECORDS = ("claim", "authorization", "referral", "request", "case", "encounter"
 
 # A minimum until the gate's own list of identifiers can be imported in its place: class of
 # 45 CFR 164.514(b)(2)(i) -> the words of which a name holds all.
-IDENTIFIER_NAMES: Final[tuple[tuple[str, tuple[str, ...]], ...]] = (
-    ("names (A)", tuple(f"{who} name" for who in (*_PERSONS, "first", "last", "middle", "full"))),
-    ("names (A)", ("firstname", "lastname", "fullname", "surname", "maiden", "guarantor")),
-    ("places below a state (B)", ("address", "addr", "street", "city", "county", "zip", "postal")),
-    (
-        "dates finer than a year (C)",
-        ("date", "dob", "birthdate", "birth day", "birth month", "dos", "dod"),
+IDENTIFIER_NAMES: Final = {
+    "names (A)": (
+        *(f"{who} name" for who in (*_PERSONS, "first", "last", "middle", "full")),
+        *("firstname", "lastname", "fullname", "surname", "maiden", "guarantor"),
     ),
-    ("telephone numbers (D)", ("phone", "telephone", "tel", "mobile", "cell")),
-    ("fax numbers (E)", ("fax",)),
-    ("email addresses (F)", ("email", "e mail")),
-    ("social security numbers (G)", ("ssn", "social security")),
-    ("medical record numbers (H)", ("mrn", "medical record", "chart number", "patient id")),
-    ("medical record numbers (H)", ("patient number", "empi", "mpi")),
-    (
-        "health plan beneficiary numbers (I)",
-        (
-            *("member id", "member number", "member key", "member ck", "subscriber id", "mbi"),
-            *("subscriber number", "medicaid id", "medicaid number", "medicare id", "hicn"),
-            *("medicare number",),
-        ),
+    "places below a state (B)": (
+        *("address", "addr", "street", "city", "county", "zip", "postal"),
     ),
-    ("account numbers (J)", ("account", "acct", "acnt")),
-    ("certificate and license numbers (K)", ("license", "licence", "dea", "npi", "tin", "ein")),
-    ("vehicles (L)", ("vin", "license plate")),
-    ("devices (M)", ("serial", "device id", "udi")),
-    ("web addresses (N)", ("url", "website")),
-    ("IP addresses (O)", ("ip address",)),
-    ("biometric identifiers (P)", ("biometric", "fingerprint", "voiceprint")),
-    ("photographs (Q)", ("photo", "photograph")),
-    ("unique numbers (R)", tuple(f"{what} {no}" for what in _RECORDS for no in ("id", "number"))),
-    ("unique numbers (R)", ("control number", "trace number", "icn", "dcn", "tcn", "csn", "pcn")),
-    ("unique numbers (R)", ("tax id", "uuid", "guid", "trace id", "ck")),
-    ("free text", ("note", "notes", "comment", "comments", "narrative", "free text", "memo")),
-)
+    "dates finer than a year (C)": (
+        *("date", "dob", "birthdate", "birth day", "birth month", "dos", "dod"),
+    ),
+    "telephone numbers (D)": ("phone", "telephone", "tel", "mobile", "cell"),
+    "fax numbers (E)": ("fax",),
+    "email addresses (F)": ("email", "e mail"),
+    "social security numbers (G)": ("ssn", "social security"),
+    "medical record numbers (H)": (
+        *("mrn", "medical record", "chart number", "patient id", "patient number", "person id"),
+        *("empi", "mpi"),
+    ),
+    "health plan beneficiary numbers (I)": (
+        *("member id", "member number", "member key", "member ck", "subscriber id", "mbi"),
+        *("subscriber number", "medicaid id", "medicaid number", "medicare id", "hicn"),
+        *("medicare number",),
+    ),
+    "account numbers (J)": ("account", "acct", "acnt"),
+    "certificate and license numbers (K)": ("license", "licence", "dea", "npi", "tin", "ein"),
+    "vehicles (L)": ("vin",),
+    "devices (M)": ("serial", "device id", "udi"),
+    "web addresses (N)": ("url", "website"),
+    "IP addresses (O)": ("ip address",),
+    "biometric identifiers (P)": ("biometric", "fingerprint", "voiceprint"),
+    "photographs (Q)": ("photo", "photograph"),
+    "unique numbers (R)": (
+        *(f"{what} {number}" for what in _RECORDS for number in ("id", "number")),
+        *("control number", "trace number", "trace id", "tax id", "tax number"),
+        *("icn", "dcn", "tcn", "csn", "pcn", "uuid", "guid", "ck"),
+    ),
+    "free text": ("note", "notes", "comment", "comments", "narrative", "free text", "memo"),
+}
 
-_NO_IDENTIFIER = {"token", "line", "item", "sequence", "count"}
-"""A name with one of these words is a token's, or counts within a record."""
+_NO_NUMBER_OF_ITS_OWN: Final = {"token", "line", "item", "sequence", "count"}
+"""With one of these words an id or number is a token, or counts within a record."""
 
 
 def words(name: str) -> tuple[str, ...]:
@@ -167,10 +174,27 @@ def words(name: str) -> tuple[str, ...]:
      ('service', 'date', 'diagnosis'))
     """
     plain = _ICD.sub(" icd ", name.replace("#", " number ").replace("'", ""))
-    found = (word.lower() for word in _WORD.findall(plain))
-    return tuple(
-        str(int(word)) if word.isdecimal() else _FULL_WORD.get(word, word) for word in found
-    )
+    return tuple(_full(word.lower()) for word in _WORD.findall(plain))
+
+
+def _full(word: str) -> str:
+    """A word in full, from the list or, without its vowels, from its consonants."""
+    if word.isdecimal():
+        return str(int(word))
+    return _FULL_WORD.get(word) or _BY_CONSONANTS.get(_consonants(word), word)
+
+
+def _consonants(word: str) -> str:
+    """The first letter and the later consonants, doubled ones once: submitted, sbmtd -> sbmtd."""
+    kept = word[:1] + _VOWELS.sub("", word[1:])
+    return _DOUBLED.sub(r"\1", kept)
+
+
+_BY_CONSONANTS: Final = {
+    consonants: word
+    for word in _ABBREVIATIONS
+    if len(consonants := _consonants(word)) >= _LEAST_CONSONANTS
+}
 
 
 def readings(names: Sequence[str]) -> dict[str, list[tuple[tuple[str, ...], float]]]:
@@ -214,16 +238,24 @@ def resemblance(one: tuple[str, ...], other: tuple[str, ...]) -> float:
 def identifier_in(name: str) -> str | None:
     """The HIPAA class of identifiers that a column's name belongs to; None where it names none.
 
-    >>> identifier_in("MBR_ID"), identifier_in("patient_token"), identifier_in("CLAIM_LINE_NO")
+    >>> identifier_in("MBR_ID"), identifier_in("MBR_ID_HASH"), identifier_in("CLAIM_LINE_NO")
     ('health plan beneficiary numbers (I)', None, None)
+    >>> identifier_in("SSN_HASH"), identifier_in("ADDRESS_LINE_1")
+    ('social security numbers (G)', 'places below a state (B)')
     """
     held = set(words(name))
-    if held & _NO_IDENTIFIER or {"zip", "3"} <= held:
+    if {"zip", "3"} <= held:
         return None
-    for kind, phrases in IDENTIFIER_NAMES:
-        if any(held.issuperset(words(phrase)) for phrase in phrases):
+    counts = bool(held & _NO_NUMBER_OF_ITS_OWN)
+    for kind, needed in _IDENTIFIERS:
+        if needed <= held and not (counts and needed & {"id", "number"}):
             return kind
     return None
+
+
+_IDENTIFIERS: Final = [
+    (kind, set(words(phrase))) for kind, phrases in IDENTIFIER_NAMES.items() for phrase in phrases
+]
 
 
 def _weight(of: Iterable[str]) -> float:
