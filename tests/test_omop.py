@@ -255,6 +255,27 @@ def test_dates_are_iso_or_eight_digits(tmp_path: Path, day: str) -> None:
     assert read(folder).visit.sort("place").collect()["end_on"][0] == date(2024, 1, 5)
 
 
+@pytest.mark.parametrize(
+    "dtype", [pl.Datetime("us"), pl.Datetime("ns", "UTC"), pl.Int32, pl.String]
+)
+def test_dates_of_parquet_may_be_times_or_numbers(tmp_path: Path, dtype: pl.DataType) -> None:
+    folder = write(tmp_path / "cdm", EXTRACT, "parquet")
+    file = folder / "VISIT_OCCURRENCE.parquet"
+    day = pl.col("VISIT_START_DATE")
+    as_typed = day.dt.strftime("%Y%m%d").cast(dtype) if dtype == pl.Int32 else day.cast(dtype)
+    pl.read_parquet(file).with_columns(as_typed).write_parquet(file)
+    assert read(folder).visit.sort("place").collect()["start_on"][0] == date(2024, 1, 1)
+
+
+def test_codes_that_parquet_holds_as_numbers_are_text(tmp_path: Path) -> None:
+    folder = write(tmp_path / "cdm", EXTRACT)
+    (folder / "location.csv").unlink()
+    location = {"location_id": [7, 8, 9], "zip": [33111, 3601, None]}
+    pl.DataFrame(location).write_parquet(folder / "location.parquet")
+    # 03601 has lost its zero, and with it its place.
+    assert read(folder).person.sort("place").collect()["zip3"].to_list() == ["331", None, None]
+
+
 def test_whole_numbers_and_gaps_as_pandas_writes_them_are_read(tmp_path: Path) -> None:
     folder = write(tmp_path / "cdm", EXTRACT)
     person = pl.DataFrame(EXTRACT["person"]).with_columns(
@@ -405,6 +426,13 @@ def test_an_empty_or_unreadable_table_is_refused(tmp_path: Path, content: bytes)
     folder = write(tmp_path / "cdm", EXTRACT)
     (folder / "person.csv").write_bytes(content)
     assert "person.csv" in refusal(folder)
+
+
+def test_a_table_that_breaks_off_into_another_encoding_is_refused(tmp_path: Path) -> None:
+    folder = write(tmp_path / "cdm", EXTRACT)
+    with (folder / "location.csv").open("ab") as file:
+        file.write(f'10,"{PLANTED}'.encode() + b'\xff\xfe"\n')
+    assert "location.csv: the file is malformed" in refusal(folder)
 
 
 def test_a_table_with_a_header_alone_is_refused(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 The index day is 1 March 2024 (day 0) unless said otherwise: day 30 is 31 March, day 90 is 30 May.
 """
 
+import random
 from datetime import date, timedelta
 from typing import Any
 
@@ -344,3 +345,71 @@ def test_other_patients_change_nothing_and_places_are_kept() -> None:
     rows = clinical_outcomes(index, events("person"), visits, events("lab")).collect()
     assert rows.columns == ["file", *ClinicalOutcome.column_names()]
     assert rows.select("file", "ed_visit_90d").rows() == [("x.csv", False)]
+
+
+# --- the same, day by day ----------------------------------------------------------------------
+
+
+def slow_outcome(stays: list[dict[str, Any]], emergencies: list[int], watched: int) -> list[Any]:
+    """The flags of a request on day 0, as a person with a calendar would find them."""
+    days_in: set[int] = set()
+    for one in stays:
+        days_in.update(range((one["start_on"] - DAY0).days, (one["end_on"] - DAY0).days + 1))
+    firsts = sorted(day for day in days_in if day - 1 not in days_in)
+    episodes = []
+    for first in firsts:
+        last = first
+        while last + 1 in days_in:
+            last += 1
+        starting = [one["planned"] for one in stays if one["start_on"] == on(first)]
+        episodes.append((first, last, min(starting)))
+    unplanned = [first for first, _, planned in episodes if not planned]
+    bad = [day for day in (*emergencies, *unplanned) if day > 0]
+    flags = [
+        True if any(day <= days for day in bad) else False if watched >= days else None
+        for days in (30, 90)
+    ]
+    readmitted = None
+    for number, (first, last, _) in enumerate(episodes):
+        if last >= 0:
+            if first <= 90:
+                later = episodes[number + 1 :]
+                if later and later[0][0] - last <= 30:
+                    readmitted = not later[0][2]
+                elif watched >= last + 30:
+                    readmitted = False
+            break
+    end = min(watched, 365)
+    event = min(bad, default=9999)
+    return [readmitted, *flags, min(event, end), event <= end]
+
+
+def test_random_histories_give_what_a_calendar_gives() -> None:
+    names = ("readmission_30d", "ed_visit_30d", "ed_visit_90d", "days_to_event", "event_observed")
+    draw = random.Random(5)  # noqa: S311 - reproducible histories, no secrets
+    visits, index, periods, expected = [], [], [], {}
+    for number in range(400):
+        patient = {"patient_token": f"{number:032x}"}
+        stays = []
+        for _ in range(draw.randint(0, 5)):
+            first = draw.randint(-40, 130)
+            stays.append(stay(first, first + draw.randint(0, 15), planned=draw.random() < 0.3))
+        emergencies = [draw.randint(-10, 400) for _ in range(draw.randint(0, 2))]
+        watched = draw.choice([0, 20, 30, 89, 90, 150, 500])
+        visits += [one | patient for one in (*stays, *map(visit, emergencies))]
+        index.append(patient | {"request_token": REQUEST, "index_on": DAY0})
+        periods.append(patient | {"start_on": on(-4000), "end_on": on(watched)})
+        expected[patient["patient_token"]] = slow_outcome(stays, emergencies, watched)
+    rows = clinical_outcomes(
+        pl.LazyFrame(index),
+        events("person"),
+        events("visit", *visits),
+        events("lab"),
+        observed=pl.LazyFrame(periods),
+    ).collect()
+    assert rows.height == 400
+    for row in rows.iter_rows(named=True):
+        assert [row[name] for name in names] == expected[row["patient_token"]]
+    # The histories are no mere repetition of one case.
+    assert all(rows[name].n_unique() >= 2 for name in names)
+    assert set(rows["readmission_30d"].unique()) == {True, False, None}

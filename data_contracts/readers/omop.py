@@ -247,20 +247,19 @@ def _visits(
     planned = _planned(tables.get("condition_occurrence"))
     is_planned = pl.col("planned").fill_null(False) & (concept != THROUGH_EMERGENCY)
     kind = concept.replace_strict(VISIT_KINDS, default="outpatient", return_dtype=pl.String)
-    return _event(
-        rows.join(planned, on="visit_occurrence_id", how="left").with_columns(
-            *_from(visit, "visit_occurrence"),
-            pl.col("visit_occurrence_id")
-            .map_batches(token, return_dtype=pl.String, is_elementwise=True)
-            .alias("visit_token"),
-            kind.alias("kind"),
-            start.alias("start_on"),
-            pl.col("visit_end_date").alias("end_on"),
-            pl.col("discharged_to_concept_id").is_in(DIED).alias("died"),
-            pl.when(kind == "inpatient").then(is_planned).alias("planned"),
-        ),
-        "visit",
+    events = rows.join(planned, on="visit_occurrence_id", how="left").with_columns(
+        *_from(visit, "visit_occurrence"),
+        kind.alias("kind"),
+        start.alias("start_on"),
+        pl.col("visit_end_date").alias("end_on"),
+        pl.col("discharged_to_concept_id").is_in(DIED).alias("died"),
+        pl.when(kind == "inpatient").then(is_planned).alias("planned"),
     )
+    # Last, so that a filter on the kind of visit goes before it: hashing is slow.
+    hashed = pl.col("visit_occurrence_id").map_batches(
+        token, return_dtype=pl.String, is_elementwise=True
+    )
+    return _event(events.with_columns(hashed.alias("visit_token")), "visit")
 
 
 def _planned(condition: CdmTable | None) -> pl.LazyFrame:

@@ -204,7 +204,7 @@ def _open(file: Path, table: str, findings: Findings) -> CdmTable:
         if counts.get(f"twice:{column}"):
             raise at(
                 file,
-                column,
+                f"column {column}",
                 f"{counts[f'twice:{column}']} of its values stand in more than one row; it is a "
                 "key. Were two extracts joined?",
             )

@@ -101,7 +101,8 @@ def clinical_outcomes(
     """
     kept = [name for name in index.collect_schema().names() if name not in (*_KEYS, "index_on")]
     index = index.filter(pl.all_horizontal(pl.col(*_KEYS, "index_on").is_not_null()))
-    episodes = _episodes(visit)
+    # Without tokens, so that a reader need not make them for every visit.
+    episodes = _episodes(visit).drop("file", "place", "visit_token")
     rows = _with_person(index, person, episodes)
     rows = _with_followup(rows, visit, lab, observed)
     rows = _with_events(rows, visit, episodes)
@@ -156,7 +157,7 @@ def _episodes(visit: pl.LazyFrame) -> pl.LazyFrame:
         visit.filter(pl.col("kind") == "inpatient"),
         last,
         pl.col("died").any(),
-        pl.col("planned").sort_by("start_on", "visit_token").first(),
+        pl.col("planned").sort_by("start_on", "planned").first(),
     ).with_columns(following.name.prefix("next_"))
 
 
