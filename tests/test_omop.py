@@ -342,10 +342,18 @@ def test_parquet_in_parts_is_read(tmp_path: Path) -> None:
 # --- what is unknown ---------------------------------------------------------------------------
 
 
-def test_without_optional_tables_what_they_tell_is_unknown_and_said(tmp_path: Path) -> None:
-    tables = {name: EXTRACT[name] for name in ("person", "visit_occurrence")}
+@pytest.mark.parametrize("are_empty", [False, True])
+def test_without_optional_tables_what_they_tell_is_unknown_and_said(
+    tmp_path: Path, are_empty: bool
+) -> None:
+    required = ("person", "visit_occurrence")
+    folder = write(tmp_path / "cdm", {name: EXTRACT[name] for name in required})
+    if are_empty:
+        for name, table in EXTRACT.items():
+            if name not in required:
+                (folder / f"{name}.csv").write_text(",".join(table[0]) + "\n")
     findings = Findings()
-    rows = outcomes(write(tmp_path / "cdm", tables), findings)
+    rows = outcomes(folder, findings)
     for name in ("zip3", "baseline_labs", "followup_labs", "cost_90d"):
         assert rows[name].null_count() == 5, name
     # Deaths are known from discharges alone, so that nobody is known to live.
@@ -353,7 +361,7 @@ def test_without_optional_tables_what_they_tell_is_unknown_and_said(tmp_path: Pa
     # Row 5 -> 6 is no longer known to be planned; the last day of the extract is 1 June.
     assert rows["readmission_30d"].to_list() == [True, False, None, True, False]
     assert rows["followup_days_observed"].to_list() == [148, 131, 112, 91, 82]
-    missing = [what.split(":")[0] for what in findings.notes if "without table" in what]
+    missing = [what.split(",")[0] for what in findings.notes if "without table" in what]
     assert missing == [
         f"OMOP extract without table {name}"
         for name in (

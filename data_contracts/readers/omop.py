@@ -22,29 +22,16 @@ import polars as pl
 
 from data_contracts.deidentification.geography import zip3
 from data_contracts.deidentification.tokens import Tokens
+from data_contracts.readers import omop_concepts as concepts
 from data_contracts.readers.events import EVENTS
 from data_contracts.readers.findings import Findings, at
-from data_contracts.readers.omop_concepts import (
-    DIED,
-    EQUAL,
-    ETHNICITIES,
-    LABS,
-    LOINC,
-    PLANNED_CODES,
-    RACES,
-    SEXES,
-    THROUGH_EMERGENCY,
-    UNITS,
-    US_DOLLAR,
-    VISIT_KINDS,
-)
 from data_contracts.readers.omop_tables import CdmTable, open_tables
 from data_contracts.readers.outcomes import clinical_outcomes, index_stays
 
 _DEMOGRAPHICS: Final = {
-    "sex": ("gender_concept_id", SEXES),
-    "race": ("race_concept_id", RACES),
-    "ethnicity": ("ethnicity_concept_id", ETHNICITIES),
+    "sex": ("gender_concept_id", concepts.SEXES),
+    "race": ("race_concept_id", concepts.RACES),
+    "ethnicity": ("ethnicity_concept_id", concepts.ETHNICITIES),
 }
 
 _ZIP: Final = r"^(\d{3}|\d{5}(-?\d{4})?)$"
@@ -116,7 +103,7 @@ def read_omop(folder: Path, tokens: Tokens, site: str, findings: Findings) -> Om
         ("location", "ZIP codes"),
     ):
         if name not in tables:
-            findings.note(f"OMOP extract without table {name}: {lost} unknown")
+            findings.note(f"OMOP extract without table {name}, or an empty one: {lost} unknown")
     people = _people(tables["person"], tokens, site, findings)
     visits = _visits(tables, tokens, site, people, findings)
     return OmopEvents(
@@ -228,7 +215,7 @@ def _visits(
     visit = tables["visit_occurrence"]
     rows = _known(visit.rows, people, "visit_occurrence", findings)
     concept, start = pl.col("visit_concept_id"), pl.col("visit_start_date")
-    others = ~concept.is_in(list(VISIT_KINDS)).fill_null(False)
+    others = ~concept.is_in(list(concepts.VISIT_KINDS)).fill_null(False)
     for what, rule in (
         ("that begins before its patient is born", start.dt.year() < pl.col("birth_year")),
         ("of another kind than is known here, read as outpatient", others),
@@ -245,14 +232,16 @@ def _visits(
         return pl.Series([tokens.request(f"omop {site}", str(one)) for one in ids], dtype=pl.String)
 
     planned = _planned(tables.get("condition_occurrence"))
-    is_planned = pl.col("planned").fill_null(False) & (concept != THROUGH_EMERGENCY)
-    kind = concept.replace_strict(VISIT_KINDS, default="outpatient", return_dtype=pl.String)
+    is_planned = pl.col("planned").fill_null(False) & (concept != concepts.THROUGH_EMERGENCY)
+    kind = concept.replace_strict(
+        concepts.VISIT_KINDS, default="outpatient", return_dtype=pl.String
+    )
     events = rows.join(planned, on="visit_occurrence_id", how="left").with_columns(
         *_from(visit, "visit_occurrence"),
         kind.alias("kind"),
         start.alias("start_on"),
         pl.col("visit_end_date").alias("end_on"),
-        pl.col("discharged_to_concept_id").is_in(DIED).alias("died"),
+        pl.col("discharged_to_concept_id").is_in(concepts.DIED).alias("died"),
         pl.when(kind == "inpatient").then(is_planned).alias("planned"),
     )
     # Last, so that a filter on the kind of visit goes before it: hashing is slow.
@@ -268,7 +257,7 @@ def _planned(condition: CdmTable | None) -> pl.LazyFrame:
         return pl.LazyFrame(schema={"visit_occurrence_id": pl.Int64, "planned": pl.Boolean})
     code = pl.col("condition_source_value").str.replace_all(".", "", literal=True)
     return (
-        condition.rows.filter(code.is_in(PLANNED_CODES))
+        condition.rows.filter(code.is_in(concepts.PLANNED_CODES))
         .select("visit_occurrence_id", pl.lit(True).alias("planned"))
         .unique()
     )
@@ -278,25 +267,26 @@ def _labs(tables: Mapping[str, CdmTable], people: pl.DataFrame, findings: Findin
     measurement = tables.get("measurement")
     if measurement is None:
         return pl.LazyFrame(schema=EVENTS["lab"])
-    concepts = _concepts(tables.get("concept"))
-    loinc = concepts["LOINC"] | LABS
+    own = _own_concepts(tables.get("concept"))
+    loinc, ucum = own["LOINC"] | concepts.LABS, own["UCUM"] | concepts.UNITS
     told = {"source": pl.col("measurement_source_value"), "unit": pl.col("unit_source_value")}
     rows = measurement.rows.with_columns(
         pl.coalesce(
             pl.col("measurement_concept_id").replace_strict(
                 loinc, default=None, return_dtype=pl.String
             ),
-            pl.when(told["source"].is_in(sorted(LOINC))).then(told["source"]),
+            pl.when(told["source"].is_in(sorted(concepts.LOINC))).then(told["source"]),
         ).alias("loinc"),
         pl.coalesce(
-            pl.col("unit_concept_id").replace_strict(
-                concepts["UCUM"] | UNITS, default=None, return_dtype=pl.String
-            ),
-            pl.when(told["unit"].is_in(sorted(set(UNITS.values())))).then(told["unit"]),
+            pl.col("unit_concept_id").replace_strict(ucum, default=None, return_dtype=pl.String),
+            pl.when(told["unit"].is_in(sorted(set(concepts.UNITS.values())))).then(told["unit"]),
         ).alias("ucum"),
     ).filter(pl.col("loinc").is_not_null())
     rows = _known(rows, people, "measurement", findings)
-    exact = pl.col("operator_concept_id").is_in(EQUAL) | pl.col("operator_concept_id").is_null()
+    exact = (
+        pl.col("operator_concept_id").is_in(concepts.EQUAL)
+        | pl.col("operator_concept_id").is_null()
+    )
     for what, rule in (
         ("without a number", ~pl.col("value_as_number").is_finite().fill_null(False)),
         ("that is a bound, not a value", ~exact),
@@ -314,12 +304,14 @@ def _labs(tables: Mapping[str, CdmTable], people: pl.DataFrame, findings: Findin
     )
 
 
-def _concepts(concept: CdmTable | None) -> dict[str, dict[int, str]]:
-    """Vocabulary -> concept id -> code, of LOINC codes that are read and of all units."""
+def _own_concepts(concept: CdmTable | None) -> dict[str, dict[int, str]]:
+    """Vocabulary -> concept id -> code, of the LOINC codes that are read and of all units."""
     codes: dict[str, dict[int, str]] = {"LOINC": {}, "UCUM": {}}
     if concept is not None:
         vocabulary, code = pl.col("vocabulary_id"), pl.col("concept_code")
-        wanted = (vocabulary == "UCUM") | ((vocabulary == "LOINC") & code.is_in(sorted(LOINC)))
+        wanted = (vocabulary == "UCUM") | (
+            (vocabulary == "LOINC") & code.is_in(sorted(concepts.LOINC))
+        )
         found = concept.rows.filter(wanted).select("vocabulary_id", "concept_id", "concept_code")
         for name, number, text in found.collect(engine="streaming").iter_rows():
             codes[name][number] = text
@@ -357,7 +349,7 @@ def _costs(
     )
     lost = cost.rows.join(visits, on="cost_event_id", how="anti").select(pl.len())
     _note(findings, lost, "OMOP cost of a visit that is not in table visit_occurrence")
-    is_dollar = pl.col("currency_concept_id").fill_null(0).is_in(US_DOLLAR)
+    is_dollar = pl.col("currency_concept_id").fill_null(0).is_in(concepts.US_DOLLAR)
     amount = pl.when(is_dollar).then(pl.coalesce("amount_allowed", "total_paid"))
     unknown = cost.rows.select((amount.is_null() | (amount < 0)).sum())
     _note(findings, unknown, "OMOP cost without amount_allowed or total_paid in US dollars")

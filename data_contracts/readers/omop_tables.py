@@ -127,7 +127,7 @@ class CdmTable:
 
 
 def open_tables(folder: Path, findings: Findings) -> dict[str, CdmTable]:
-    """The tables of an extract that are needed and there, checked.
+    """The tables of an extract that are needed, there and not empty; checked.
 
     Args:
         folder: Holds a `.csv` or `.parquet` file, or a directory of `.parquet` parts, per table,
@@ -147,7 +147,8 @@ def open_tables(folder: Path, findings: Findings) -> dict[str, CdmTable]:
             f"no {' and no '.join(missing)} (as .csv or .parquet); an OMOP CDM extract needs "
             f"{' and '.join(REQUIRED)}",
         )
-    tables = {name: _open(file, name, findings) for name, file in files.items()}
+    opened = {name: _open(file, name, findings) for name, file in files.items()}
+    tables = {name: table for name, table in opened.items() if table is not None}
     _check_version(tables.get("cdm_source"), findings)
     return tables
 
@@ -172,7 +173,12 @@ def _files(folder: Path) -> dict[str, Path]:
     return files
 
 
-def _open(file: Path, table: str, findings: Findings) -> CdmTable:
+def _open(file: Path, table: str, findings: Findings) -> CdmTable | None:
+    """Open a table and check its values; None where it is empty and need not be there.
+
+    Many extracts have a file for each table of the CDM, filled or not. An empty table of deaths
+    does not tell that nobody died.
+    """
     cells = TABLES[table]
     raw = scan(file)
     types = raw.collect_schema()
@@ -198,8 +204,10 @@ def _open(file: Path, table: str, findings: Findings) -> CdmTable:
     except UNREADABLE as error:
         # What polars says may quote the file: name the kind of error alone.
         raise at(file, "", f"the file is malformed ({type(error).__name__})") from None
-    if table in REQUIRED and not counts["rows"]:
-        raise at(file, "", "the table has no rows")
+    if not counts["rows"]:
+        if table in REQUIRED:
+            raise at(file, "", "the table has no rows")
+        return None
     for column in names:
         if counts.get(f"twice:{column}"):
             raise at(
