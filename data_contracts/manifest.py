@@ -211,7 +211,7 @@ class SiteManifest:
         content: dict[str, Any] = {"site": site}
         if self.tables:
             content["tables"] = {
-                name: {**self.mappings[name].section(), "path": written(path)}
+                name: self.mappings[name].section(written)
                 if name in self.mappings
                 else written(path)
                 for name, path in self.tables.items()
