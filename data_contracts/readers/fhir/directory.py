@@ -168,10 +168,11 @@ class Directory:
         if "contained" not in resource.fields:
             return self
         inner = Directory(self.crosswalk, self)
-        inner.learn_all(
-            (contained, (f"#{contained.text('id')}",))
-            for contained in resource.children("contained")
-        )
+        held = list(resource.children("contained"))
+        for each in held:
+            if "contained" in each.fields:  # FHIR R4, dom-2
+                raise each.wrong("contained", "a contained resource contains none itself")
+        inner.learn_all((each, (f"#{each.text('id')}",)) for each in held)
         return inner
 
     def find(self, reference: Element | None, kind: type[FactT]) -> FactT | None:

@@ -45,16 +45,16 @@ def lines(file: Path) -> Iterator[tuple[int, bytes | None]]:
     """
     number, rest, too_long = 1, b"", False
     for block in blocks(file):
-        first, *others = block.split(b"\n")
-        for line in (first, *others[:-1]) if others else ():
-            whole = rest + line
-            rest = b""
-            if too_long or len(whole) > MOST_LINE_BYTES:
+        *ended, last = block.split(b"\n")
+        for line in ended:
+            if rest:
+                line, rest = rest + line, b""
+            if too_long or len(line) > MOST_LINE_BYTES:
                 yield number, None
-            elif not whole.isspace() and whole:
-                yield number, whole
+            elif line and not line.isspace():
+                yield number, line
             number, too_long = number + 1, False
-        rest += others[-1] if others else first
+        rest += last
         if len(rest) > MOST_LINE_BYTES:
             rest, too_long = b"", True
     if too_long:

@@ -69,9 +69,6 @@ def read_fhir(
             except ReaderError as error:
                 into.rollback()
                 findings.refuse(error)
-            except RecursionError:
-                into.rollback()
-                findings.refuse(at(file, line, "resources are nested too deeply"))
             else:
                 into.commit()
                 findings.notes.update(unit.notes)
@@ -118,7 +115,7 @@ def _learned(files: list[Path], crosswalk: Crosswalk) -> Directory:
                 # Most lines need no parsing: they do not hold the name of a type of this stage.
                 if isinstance(data, ReaderError) or not any(mark in data for mark in marks):
                     continue
-                with suppress(ReaderError, RecursionError):
+                with suppress(ReaderError):
                     root = _root(data, file, line)
                     kind = root.text("resourceType")
                     if kind in stage:
