@@ -163,8 +163,9 @@ def test_answers_of_the_reference_implementation(
             "decided_at": datetime(2019, 9, 9, 12, 59, 58),  # 08:59:58-04:00
         }
     ]
-    # preAuthRef is there, but the insurer is no more than the text "Unknown".
-    assert findings.notes["an authorization number of an unknown payer"] == 1
+    # preAuthRef is always there, but the insurer is no more than the text "Unknown"; a number that
+    # authorizes nothing is not looked at.
+    assert findings.notes["an authorization number of an unknown payer"] == (action == "A1")
 
 
 @needs_samples
@@ -623,6 +624,136 @@ def test_the_crosswalk_and_the_coverage_name_payer_and_line(tmp_path: Path) -> N
     assert events["request"][0]["business_line"] == "MCD_MCO"
 
 
+def test_codes_that_the_contract_does_not_hold_are_noted(tmp_path: Path) -> None:
+    asked = claim(
+        item(
+            1,
+            code="E042",
+            extension=[
+                extension("extension-serviceItemRequestType", X12 + "1525", "IN"),
+                extension("extension-certificationType", X12 + "1322", "N"),
+            ],
+            modifier=[concept(HCPCS, "RENTAL")],
+            locationCodeableConcept=concept(HCPCS, "home"),
+            quantity={"value": 1, "unit": "months"},
+        ),
+        extension=[extension("extension-levelOfServiceCode", X12 + "1338", "07")],
+        diagnosis=[
+            {"sequence": 2, "diagnosisCodeableConcept": concept(ICD, "E119")},  # E11.9
+            {"sequence": 1, "diagnosisReference": {"reference": "Condition/gone"}},
+        ],
+        provider={"reference": "Organization/gone"},
+        careTeam=[
+            {
+                "sequence": 1,
+                "qualification": concept("http://nucc.org/provider-taxonomy", "207R00000X"),
+            }
+        ],
+    )
+    events, findings = read_resources([*PARTIES, asked], tmp_path)
+    (found,) = events["request"]
+    assert found == {
+        "request_token": TOKENS.request("", "TRACE-9"),
+        "item_sequence": 1,
+        "patient_token": ANN,
+        "payer_id": PAYER,
+        "request_type": "medical",
+        "claim_type": "professional",
+        "level_of_service": "U",  # of the priority "stat"
+        "modifier": [],
+        "dx_other": ["E11.9"],  # the first in sequence is unknown, and none takes its place
+        "provider_taxonomy": "207R00000X",
+        "quantity": 1.0,
+        "channel": "FHIR",
+        "attachments_n": 0,
+        "submitted_at": datetime(2024, 3, 2, 4, 30, 0, 123456),
+    }
+    assert findings.notes == {
+        "a code that has not the shape of its system (procedure)": 1,
+        "a request category that the contract does not hold": 1,
+        "a certification type that the contract does not hold": 1,
+        "a level of service that the contract does not hold": 1,
+        "a modifier that has not two characters": 1,
+        "a place of service that has not two digits": 1,
+        "a unit without code": 1,
+        "an item without HCPCS, CPT, NDC or RxNorm code": 1,
+        "a diagnosis whose Condition is not there": 1,
+        "a diagnosis without ICD-10-CM code": 1,
+        "a request whose provider is unknown": 1,
+    }
+
+
+def test_an_item_may_refer_to_the_order_that_names_its_code(tmp_path: Path) -> None:
+    order = {
+        "resourceType": "MedicationRequest",
+        "id": "order",
+        "medicationCodeableConcept": concept(
+            "http://www.nlm.nih.gov/research/umls/rxnorm", "860975"
+        ),
+    }
+    asked = claim(
+        {
+            "sequence": 1,
+            "productOrService": concept("http://example.org/local", "x"),
+            "extension": [
+                {
+                    "url": PAS + "extension-requestedService",
+                    "valueReference": {"reference": "MedicationRequest/order"},
+                }
+            ],
+        }
+    )
+    events, _ = read_resources([*PARTIES, order, asked], tmp_path)
+    assert events["request"][0]["rxcui"] == "860975"
+    assert events["request"][0]["request_type"] == "drug"
+
+
+@pytest.mark.parametrize(
+    ("units", "actions", "expected"),
+    [
+        ([("UN", 2), ("UN", 3)], ["A1", "A3"], 2.0),  # the other item is denied
+        ([("UN", 2), ("DA", 3)], ["A1", "A6"], None),  # visits and days cannot be added
+        ([("UN", 2)], ["A3"], None),
+    ],
+)
+def test_units_are_those_of_certified_items(
+    tmp_path: Path, units: list[tuple[str, int]], actions: list[str], expected: float | None
+) -> None:
+    response = answer(
+        addItem=[
+            {
+                "productOrService": concept(HCPCS, "E0424"),
+                "quantity": {"value": value, "code": code},
+                "adjudication": [{"extension": [review(action)]}],
+            }
+            for (code, value), action in zip(units, actions, strict=True)
+        ]
+    )
+    events, _ = read_resources([*PARTIES, claim(), response], tmp_path)
+    assert events["decision"][0].get("units_approved") == expected
+
+
+@pytest.mark.parametrize(
+    ("resource", "message"),
+    [
+        ({k: v for k, v in claim().items() if k not in ("identifier", "id")}, "identifier: a requ"),
+        (
+            {k: v for k, v in claim().items() if k != "created"},
+            "created: the moment of the request",
+        ),
+        (
+            {k: v for k, v in answer().items() if k != "created"},
+            "created: the moment of the answer",
+        ),
+    ],
+)
+def test_what_requests_and_answers_cannot_do_without(
+    tmp_path: Path, resource: Json, message: str
+) -> None:
+    with pytest.raises(ReaderError, match=message):
+        read_resources([claim(id="other"), resource], tmp_path)
+
+
 # --- claims and payments --------------------------------------------------------------------------
 
 
@@ -771,6 +902,105 @@ def test_an_estimate_is_noted(tmp_path: Path) -> None:
     assert findings.notes == {"a Claim that asks for an estimate (predetermination)": 1}
 
 
+def test_a_payment_without_totals_is_told_by_its_items_and_other_numbers(tmp_path: Path) -> None:
+    remark = concept("https://x12.org/codes/remittance-advice-remark-codes", "N130")
+    eob = explanation(
+        precedence=9,
+        supportingInfo=[],
+        total=[],
+        insurance=[],
+        preAuthRef=["AUTH-77"],
+        payment={},
+        billablePeriod={},
+        diagnosis=[
+            {
+                "sequence": 1,
+                "packageCode": concept(
+                    "https://www.cms.gov/Medicare/Medicare-Fee-for-Service-Payment/"
+                    "AcuteInpatientPPS/MS-DRG-Classifications-and-Software",
+                    "291",
+                ),
+            }
+        ],
+        item=[
+            {
+                "sequence": 1,
+                "servicedPeriod": {"start": "2024-02-28"},
+                "revenue": concept("https://www.nubc.org/CodeSystem/RevenueCodes", "250"),
+                "adjudication": [
+                    amount("submitted", 10, reason=remark),
+                    amount("paidbypatient", 2),
+                    amount("submitted", 5, reason=remark),
+                ],
+            },
+            {"sequence": 2, "servicedDate": "2024-02-27"},
+        ],
+    )
+    events, findings = read_resources([*PARTIES, eob], tmp_path)
+    assert events["payment"] == [
+        {
+            # No Claim and no account number: the payer's own number of the claim.
+            "claim_token": TOKENS.claim("1234567893", "PAYER-OWN-1"),
+            "authorization_token": PAYMENT["authorization_token"],
+            "submitted": 15.0,
+            "paid_by_patient": 2.0,
+            "rarc": ["N130"],
+            "service_from": date(2024, 2, 27),
+            "reversal_flag": False,
+            "drg": "291",
+            "revenue_code": "0250",
+        }
+    ]
+    assert findings.notes == {
+        "a payment told by the payer's number of the claim alone": 1,
+        "a claim or payment whose patient is unknown": 1,
+    }
+
+
+@pytest.mark.parametrize(
+    ("resource", "note"),
+    [
+        (BILLED | {"status": "cancelled"}, "a Claim that was cancelled or never sent"),
+        (
+            explanation(use="preauthorization"),
+            "an ExplanationOfBenefit that is of no claim (its use)",
+        ),
+        (
+            answer(use="claim", outcome="queued"),
+            "a ClaimResponse without adjudication (queued or error)",
+        ),
+    ],
+)
+def test_claims_that_were_not_paid_or_sent_are_noted(
+    tmp_path: Path, resource: Json, note: str
+) -> None:
+    events, findings = read_resources([*PARTIES, resource], tmp_path)
+    assert events.keys() == {"person"}
+    assert findings.notes == {note: 1}
+
+
+def test_a_logical_reference_names_the_claim_that_was_paid(tmp_path: Path) -> None:
+    eob = explanation(claim={"identifier": {"value": "TRACE-9"}}, supportingInfo=[])
+    events, _ = read_resources([*PARTIES, eob], tmp_path)
+    assert events["payment"][0]["claim_token"] == PAYMENT["claim_token"]
+
+
+@pytest.mark.parametrize(
+    ("resource", "message"),
+    [
+        (explanation(identifier=[], supportingInfo=[]), "identifier: nothing tells which claim"),
+        (answer(use="claim"), "request: the Claim that is answered is not there"),
+        (
+            explanation(total=[{"amount": money(3)}]),
+            r"total\[0\]: an amount without category or value",
+        ),
+    ],
+)
+def test_payments_of_nothing_are_refused(tmp_path: Path, resource: Json, message: str) -> None:
+    with pytest.raises(ReaderError, match=message):
+        read_resources([*PARTIES, resource], tmp_path)
+
+
 # --- clinical records -----------------------------------------------------------------------------
 
 SUBJECT = {"reference": "Patient/ann"}
@@ -842,6 +1072,38 @@ def test_visits(tmp_path: Path, code: str, fields: Json, expected: tuple[object,
     assert (found["kind"], found.get("died"), found.get("planned")) == expected
     assert (found["start_on"], found["end_on"]) == (date(2024, 1, 30), date(2024, 2, 1))
     assert found["patient_token"] == ANN
+
+
+@pytest.mark.parametrize(
+    ("changed", "note"),
+    [
+        ({"status": "planned"}, "an Encounter that did not take place"),
+        ({"subject": {"reference": "Group/g"}}, "an Encounter whose patient is unknown"),
+        (
+            {"class": {"code": "unheard"}},
+            "an Encounter of a class that is neither inpatient, emergency nor outpatient",
+        ),
+        ({"period": {"end": "2024-01-01"}}, "an Encounter without the day of its start"),
+    ],
+)
+def test_visits_that_are_left_out_are_noted(tmp_path: Path, changed: Json, note: str) -> None:
+    encounter = {
+        "resourceType": "Encounter",
+        "class": {"code": "AMB"},
+        "subject": SUBJECT,
+        "period": {"start": "2024-01-01"},
+    }
+    events, findings = read_resources([*PARTIES, encounter | changed], tmp_path)
+    assert "visit" not in events
+    assert findings.notes == {note: 1}
+
+
+def test_a_death_without_its_day_is_noted(tmp_path: Path) -> None:
+    events, findings = read_resources(
+        [INSURER, COVERAGE, PATIENT | {"deceasedBoolean": True}], tmp_path
+    )
+    assert "died_on" not in events["person"][0]
+    assert findings.notes == {"a death without its day": 1}
 
 
 def quantity(value: float, code: str) -> Json:

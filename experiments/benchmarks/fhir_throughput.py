@@ -40,8 +40,9 @@ def main(patients: str = "4000") -> None:
         seconds = time.process_time() - started
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
         sys.stdout.write(
-            f"{count} resources ({size / 1e6:.0f} MB) in {seconds:.1f} s of one core: {count / seconds:.0f} "
-            f"resources/s, peak RSS {peak:.0f} MB\n{rows}\nrefused {len(findings.refused)}, "
+            f"{count} resources ({size / 1e6:.0f} MB) in {seconds:.1f} s of one core: "
+            f"{count / seconds:.0f} resources/s, peak RSS {peak:.0f} MB\n"
+            f"{rows}\nrefused {len(findings.refused)}, "
             f"notes {dict(findings.notes)}\n"
         )
 

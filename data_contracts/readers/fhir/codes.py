@@ -6,7 +6,7 @@ a code. Systems are told by their canonical address, with http or https.
 
 import re
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Final
 
 from data_contracts.readers.fhir.element import Element
@@ -45,11 +45,12 @@ _SYSTEMS: Final = {
 }
 _SHAPES: Final = {
     "procedure": re.compile(r"[A-Z0-9]{5}"),
+    "ndc": re.compile(r"[0-9]{11}"),
     "rxnorm": re.compile(r"[0-9]{1,8}"),
     "icd10": re.compile(ICD10CM_PATTERN),
     "loinc": re.compile(r"[0-9]{1,7}-[0-9]"),
     "taxonomy": re.compile(r"[0-9A-Z]{10}"),
-    "carc": re.compile(r"[A-Z]?[0-9]{1,4}"),
+    "carc": re.compile(r"[A-Z]{0,2}[0-9]{1,3}"),
     "rarc": re.compile(r"[A-Z]{1,2}[0-9]{1,4}"),
     "revenue": re.compile(r"[0-9]{4}"),
     "drg": re.compile(r"[0-9]{3}"),
@@ -69,8 +70,8 @@ def coded(element: Element, system: str, notes: Counter[str]) -> str | None:
         if code is None:
             continue
         code = code.strip().upper()
-        shaped = ndc11(code) if system == "ndc" else _SHAPES[system].fullmatch(code) and code
-        if shaped:
+        shaped = _WRITTEN.get(system, str)(code)
+        if shaped and _SHAPES[system].fullmatch(shaped):
             return shaped
         notes[f"a code that has not the shape of its system ({system})"] += 1
     return None
@@ -127,3 +128,22 @@ def ndc11(code: str) -> str | None:
     if (parts := _NDC.fullmatch(code)) and len(code) in (12, 13):
         return f"{parts[1]:0>5}{parts[2]:0>4}{parts[3]:0>2}"
     return code if len(code) == 11 and code.isascii() and code.isdigit() else None
+
+
+def _dotted(code: str) -> str:
+    """A diagnosis with its dot, which senders may leave out."""
+    plain = code.replace(".", "")
+    return f"{plain[:3]}.{plain[3:]}" if len(plain) > 3 else plain
+
+
+def _padded(code: str) -> str:
+    """A revenue code with its leading zero."""
+    return code.zfill(4) if len(code) == 3 else code
+
+
+# How contracts write codes that senders write in several ways.
+_WRITTEN: Final[dict[str, Callable[[str], str | None]]] = {
+    "icd10": _dotted,
+    "ndc": ndc11,
+    "revenue": _padded,
+}

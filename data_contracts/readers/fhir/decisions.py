@@ -28,7 +28,7 @@ _DISPOSITIONS: Final = {
     "Cancelled": "C",
 }
 _OUTCOMES: Final = frozenset({"complete", "queued", "partial", "error"})
-_REASON: Final = re.compile(r"[0-9A-Z]{1,4}")
+_REASON: Final = re.compile(r"[0-9A-Z]{1,8}")
 _CERTIFIED: Final = frozenset({"A1", "A2", "A6"})
 
 
@@ -57,18 +57,19 @@ def decision(response: Element, unit: Unit) -> None:
     if not codes:
         unit.note("a ClaimResponse that tells no action")
         return
-    payer = unit.directory.payer(response.child("insurer")) or (asked and asked.payer)
-    unit.add(
-        "decision",
-        response,
-        request_token=token,
-        action_code=combined(codes),
-        reason_codes=_reasons(response, reviews, unit),
-        decided_at=moment(response, "created", unit.notes),
-        units_approved=_units(response),
-        auth_period_days=_period_days(response, unit),
-        authorization_token=_authorization(response, reviews, payer, unit),
-    )
+    action = combined(codes)
+    event: dict[str, object] = {
+        "request_token": token,
+        "action_code": action,
+        "reason_codes": _reasons(response, reviews, unit),
+        "decided_at": moment(response, "created", unit.notes),
+    }
+    if action in _CERTIFIED:
+        payer = unit.directory.payer(response.child("insurer")) or (asked.payer if asked else None)
+        event["units_approved"] = _units(response, unit)
+        event["auth_period_days"] = _period_days(response, unit)
+        event["authorization_token"] = _authorization(response, reviews, payer, unit)
+    unit.add("decision", response, **event)
 
 
 def combined(codes: set[str]) -> str:
@@ -137,13 +138,14 @@ def _number(response: Element) -> str | None:
 
 def _reviews(response: Element) -> Iterator[Element]:
     """All reviewAction extensions: of adjudications (2.x), items (1.x), the response (drafts)."""
-    holders = [response]
+    yield from _reviews_of(response)
     for name in ("item", "addItem"):
         for item in response.children(name):
-            holders.append(item)
-            holders.extend(item.children("adjudication"))
-    holders.extend(response.children("adjudication"))
-    for holder in holders:
+            yield from _reviews_of(item)
+
+
+def _reviews_of(element: Element) -> Iterator[Element]:
+    for holder in (element, *element.children("adjudication")):
         for name, extension in extensions(holder):
             if name == "extension-reviewAction":
                 yield extension
@@ -178,25 +180,35 @@ def _reasons(response: Element, reviews: list[Element], unit: Unit) -> list[str]
     return list(found)
 
 
-def _units(response: Element) -> float | None:
-    """Units that were authorized, over all items that tell them."""
-    found: list[float] = []
-    for item in response.children("item"):
-        parts = extension_map(item)
-        detail = parts.get("extension-itemAuthorizedDetail") or parts.get(
-            "extension-authorizedItemDetail"
-        )
-        quantity = detail and extension_map(detail).get("quantity")
-        value = quantity and quantity.child("valueQuantity")
-        number = value and value.number("value")
-        if number is not None:
-            found.append(number)
-    for item in response.children("addItem"):
-        quantity = item.child("quantity")
-        number = quantity and quantity.number("value")
-        if number is not None:
-            found.append(number)
-    return sum(found) if found else None
+def _units(response: Element, unit: Unit) -> float | None:
+    """Units of the items that are certified; None if their units of measure differ."""
+    total: float | None = None
+    measures: set[str | None] = set()
+    for name in ("item", "addItem"):
+        for item in response.children(name):
+            actions = {code for review in _reviews_of(item) for code in _actions(review)}
+            quantity = _authorized(item)
+            number = quantity and quantity.number("value")
+            if quantity is None or number is None or not actions <= _CERTIFIED:
+                continue
+            total = (total or 0.0) + number
+            measures.add(quantity.text("code"))
+    if len(measures) > 1:
+        unit.note("units of different measures in one answer")
+        return None
+    return total
+
+
+def _authorized(item: Element) -> Element | None:
+    """The quantity that was authorized: of an added item, or in the item's detail."""
+    parts = extension_map(item)
+    detail = parts.get("extension-itemAuthorizedDetail") or parts.get(
+        "extension-authorizedItemDetail"
+    )
+    if detail is None:
+        return item.child("quantity")
+    quantity = extension_map(detail).get("quantity")
+    return quantity.child("valueQuantity") if quantity else None
 
 
 def _period_days(response: Element, unit: Unit) -> int | None:

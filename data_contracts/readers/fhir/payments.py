@@ -18,11 +18,12 @@ from data_contracts.readers.fhir.element import Element
 from data_contracts.readers.fhir.unit import Unit
 
 _AMOUNTS: Final = {
-    # Our field -> categories of adjudication, the first that is told.
+    # Our field -> categories of adjudication, the first that is told. What X12 835 calls the
+    # patient's responsibility is CARIN's liability; what was paid at the desk may be less.
     "submitted": ("submitted",),
     "eligible": ("eligible",),
     "paid_to_provider": ("paidtoprovider", "benefit"),
-    "paid_by_patient": ("paidbypatient", "memberliability"),
+    "paid_by_patient": ("memberliability", "paidbypatient"),
     "deductible": ("deductible",),
     "coinsurance": ("coinsurance",),
     "copay": ("copay",),

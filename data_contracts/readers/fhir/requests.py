@@ -73,7 +73,9 @@ def requests(claim: Element, asked: Asked, unit: Unit) -> None:
         drug = bool(fields["ndc"] or fields["rxcui"]) or plain_code(claim, "type") == "pharmacy"
         event = {**whole, **fields}
         event["request_type"] = "drug" if drug and not fields["procedure_code"] else "medical"
-        event["certification_type"] = _checked_certification(certification, item)
+        event["certification_type"] = _allowed(
+            certification, v.CERTIFICATION_TYPES, "certification type", unit
+        )
         asked_for = _first(own.get("extension-serviceItemRequestType"))
         if category := _allowed(asked_for, v.REQUEST_CATEGORIES, "request category", unit):
             event["request_category"] = category
@@ -272,12 +274,6 @@ def _is_cancelled(item: Element) -> bool:
 
 def _first(extension: Element | None) -> str | None:
     return next(extension_codes(extension), None) if extension else None
-
-
-def _checked_certification(code: str, element: Element) -> str:
-    if code not in v.CERTIFICATION_TYPES:
-        raise element.wrong("extension", "its certificationType is no code of X12 UM02")
-    return code
 
 
 def _allowed(code: str | None, allowed: dict[str, str], what: str, unit: Unit) -> str | None:
