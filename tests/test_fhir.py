@@ -184,6 +184,8 @@ def test_a_claim_without_items_asks_for_what_its_prescription_names(tmp_path: Pa
             {
                 "request_token": TOKENS.request("1122334455", "minimal"),
                 "item_sequence": 1,
+                # The coverage of the Claim has no member id, but another of the patient has.
+                "patient_token": TOKENS.patient(payer, "10A3D58WH22"),
                 "payer_id": payer,
                 "procedure_code": "E0424",  # of the DeviceRequest
                 "certification_type": "I",
@@ -193,7 +195,6 @@ def test_a_claim_without_items_asks_for_what_its_prescription_names(tmp_path: Pa
                 "submitted_at": datetime(2019, 4, 1),
             }
         ],
-        # The member id is that of the other coverage; the one of the Claim has none.
         "person": [
             {
                 "patient_token": TOKENS.patient(payer, "10A3D58WH22"),
@@ -558,6 +559,12 @@ def test_an_answer_without_the_claim_has_the_token_of_the_request_too(
     assert events["decision"][0]["request_token"] == REQUEST
 
 
+def test_an_answer_to_another_claim_is_not_taken_for_one_to_the_only_claim(tmp_path: Path) -> None:
+    response = answer("A1", request={"reference": "Claim/other"})
+    with pytest.raises(ReaderError, match="neither it nor an identifier tells which Claim"):
+        read_resources([*PARTIES, claim(), response], tmp_path)
+
+
 def test_entries_are_found_by_urn(tmp_path: Path) -> None:
     urn = "urn:uuid:3f1c1f9e-0d2b-4a63-9e58-5d0f0a1b2c3d"
     content = bundle(*PARTIES, claim(), answer("A1", request={"reference": urn}))
@@ -742,7 +749,11 @@ def test_units_are_those_of_certified_items(
             "created: the moment of the request",
         ),
         (
-            {k: v for k, v in answer().items() if k != "created"},
+            {
+                k: v
+                for k, v in answer(request={"reference": "Claim/other"}).items()
+                if k != "created"
+            },
             "created: the moment of the answer",
         ),
     ],
@@ -941,6 +952,7 @@ def test_a_payment_without_totals_is_told_by_its_items_and_other_numbers(tmp_pat
         {
             # No Claim and no account number: the payer's own number of the claim.
             "claim_token": TOKENS.claim("1234567893", "PAYER-OWN-1"),
+            "patient_token": ANN,  # by the reference to the Patient, as no coverage is named
             "authorization_token": PAYMENT["authorization_token"],
             "submitted": 15.0,
             "paid_by_patient": 2.0,
@@ -951,10 +963,10 @@ def test_a_payment_without_totals_is_told_by_its_items_and_other_numbers(tmp_pat
             "revenue_code": "0250",
         }
     ]
-    assert findings.notes == {
-        "a payment told by the payer's number of the claim alone": 1,
-        "a claim or payment whose patient is unknown": 1,
-    }
+    assert findings.notes == {"a payment told by the payer's number of the claim alone": 1}
+    eob |= {"patient": {"reference": "Patient/gone"}}
+    _, findings = read_resources([*PARTIES, eob], tmp_path)
+    assert findings.notes["a claim or payment whose patient is unknown"] == 1
 
 
 @pytest.mark.parametrize(

@@ -18,8 +18,8 @@ from data_contracts.readers.fhir.codes import (
     system_of,
 )
 from data_contracts.readers.fhir.dates import day
-from data_contracts.readers.fhir.directory import Person
 from data_contracts.readers.fhir.element import Element
+from data_contracts.readers.fhir.facts import Person
 from data_contracts.readers.fhir.unit import Unit
 
 _RACES: Final = {

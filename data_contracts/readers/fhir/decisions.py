@@ -14,8 +14,8 @@ from urllib.parse import parse_qs, urlsplit
 from data_contracts.crosswalk import Payer
 from data_contracts.readers.fhir.codes import extension_codes, extensions
 from data_contracts.readers.fhir.dates import day, moment
-from data_contracts.readers.fhir.directory import Asked
 from data_contracts.readers.fhir.element import Element
+from data_contracts.readers.fhir.facts import Asked
 from data_contracts.readers.fhir.requests import extension_map
 from data_contracts.readers.fhir.unit import Unit
 from data_contracts.vocabulary import ACTION_CODES
@@ -95,14 +95,21 @@ def combined(codes: set[str]) -> str:
 def request_of(response: Element, unit: Unit) -> tuple[Asked | None, str | None]:
     """The Claim that a response answers, and its token; the token alone by a logical reference.
 
-    Its `request` leads to the Claim; where that is a search, the bundle's only Claim stands in.
+    Its `request` leads to the Claim. Where it is missing or a search, as in the reference
+    implementation, the bundle's only Claim stands in; where it names a Claim that is not there,
+    none does.
     """
     request = response.child("request")
     asked = unit.directory.find(request, Asked)
-    if asked is None and unit.directory.only_claim is not None:
-        asked = unit.directory.only_claim
+    only = unit.directory.only_claim
+    if asked is None and only is not None and (request is None or _is_search(request)):
+        asked = only
         unit.note("a ClaimResponse whose request is not there, taken for the bundle's only Claim")
     return asked, asked.token if asked else None
+
+
+def _is_search(request: Element) -> bool:
+    return "?" in (request.text("reference") or "")
 
 
 def _request(response: Element, unit: Unit) -> tuple[Asked | None, str]:

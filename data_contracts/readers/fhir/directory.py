@@ -8,81 +8,28 @@ member ids of dependents, until their Patient (birth date, first name) is read.
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
-from typing import Final, TypeVar, final
+from typing import Final
 
 from data_contracts.crosswalk import Crosswalk, Payer
 from data_contracts.deidentification.tokens import normal
-from data_contracts.readers.fhir.codes import coded, plain_code, plain_codes
+from data_contracts.readers.fhir.codes import coded
 from data_contracts.readers.fhir.element import Element
-
-_NPI: Final = "http://hl7.org/fhir/sid/us-npi"
-_MEMBER_TYPES: Final = frozenset({"MB", "MI"})  # HL7 v2 table 0203; X12 NM108 in older messages
-_MEMBER_SYSTEMS: Final = frozenset(
-    {"http://hl7.org/fhir/sid/us-mbi", "http://hl7.org/fhir/sid/us-medicare"}
+from data_contracts.readers.fhir.facts import (
+    Asked,
+    Cover,
+    Diagnosis,
+    Fact,
+    FactT,
+    Party,
+    Person,
+    business_line,
+    first_name_and_birth,
+    is_dependent,
+    member_id,
+    order,
+    read_party,
+    trace_number,
 )
-# Source of Payment Typology (PHDSC): first digits -> line of business.
-_PAYER_TYPES: Final = {"11": "MA", "21": "MCD_MCO", "5": "COMM", "6": "COMM"}
-
-
-@final
-@dataclass(slots=True)
-class Party:
-    """An organization, a practitioner or a role: its identifiers, an NPI first."""
-
-    identifiers: tuple[str, ...]
-    taxonomy: str | None = None
-
-
-@final
-@dataclass(slots=True)
-class Cover:
-    """A coverage; its token is that of its beneficiary."""
-
-    payer: Payer | None
-    business_line: str | None
-    token: str | None
-    active: bool
-
-
-@final
-@dataclass(slots=True)
-class Person:
-    """A patient; the token is that of the first active coverage."""
-
-    token: str | None
-
-
-@final
-@dataclass(slots=True)
-class Diagnosis:
-    """A condition's ICD-10-CM code, if it has one."""
-
-    code: str | None
-
-
-@final
-@dataclass(slots=True)
-class Order:
-    """A request for a service, device or medication: what a claim without items asks for."""
-
-    procedure_code: str | None
-    ndc: str | None
-    rxcui: str | None
-
-
-@final
-@dataclass(slots=True)
-class Asked:
-    """A Claim: its use, token and payer."""
-
-    use: str
-    token: str | None
-    payer: Payer | None
-
-
-Fact = Party | Cover | Person | Diagnosis | Order | Asked
-FactT = TypeVar("FactT", Party, Cover, Person, Diagnosis, Order, Asked)
 
 STAGES: Final = (
     frozenset({"Organization", "Practitioner"}),
@@ -148,9 +95,9 @@ class Directory:
         elif kind == "PractitionerRole":
             fact = self._role(resource)
         elif kind in STAGES[0]:
-            fact = _party(resource)
+            fact = read_party(resource)
         else:
-            fact = _order(resource)
+            fact = order(resource)
         for name in names:
             self._facts[name] = fact
         return fact
@@ -218,7 +165,7 @@ class Directory:
 
     def _role(self, role: Element) -> Party:
         """A role's own identifiers, else those of the practitioner, else of the organization."""
-        own = _party(role)
+        own = read_party(role)
         taxonomy = own.taxonomy
         found = own.identifiers
         for name in ("practitioner", "organization"):
@@ -233,12 +180,14 @@ class Directory:
         payor = coverage.first("payor")
         if payor is not None and not (payor.text("reference") or "").startswith("Patient/"):
             payer = self.payer(payor)  # a patient who pays is no payer
-        kind = coverage.child("type")
-        typology = (kind and coded(kind, "payer_type", Counter())) or ""
-        line = next((v for k, v in _PAYER_TYPES.items() if typology.startswith(k)), None)
-        member = coverage.text("subscriberId") or _member(coverage)
-        cover = Cover(payer, line, None, coverage.text("status") in (None, "active", "draft"))
-        dependent = _is_dependent(coverage)
+        member = coverage.text("subscriberId") or member_id(coverage)
+        cover = Cover(
+            payer,
+            business_line(coverage),
+            None,
+            coverage.text("status") in (None, "active", "draft"),
+        )
+        dependent = is_dependent(coverage)
         if payer and member and not dependent:
             cover.token = self.crosswalk.tokens.patient(payer.pseudonym, member)
             member = None
@@ -251,7 +200,7 @@ class Directory:
         return cover
 
     def _patient(self, patient: Element, names: tuple[str, ...]) -> Person:
-        own, dependent_name = _member(patient), _dependent(patient)
+        own, dependent_name = member_id(patient), first_name_and_birth(patient)
         covers = [cover for name in names for cover in self._waiting.pop(name, ())]
         for cover, member, dependent in covers:
             member = member or own
@@ -283,77 +232,14 @@ class Directory:
         insurances.sort(key=lambda insurance: not insurance.flag("focal"))
         return self.find(insurances[0].child("coverage"), Cover) if insurances else None
 
-
-def trace_number(claim: Element) -> str | None:
-    """The Claim's first identifier; its id stands in where it has none, noted by the caller."""
-    identifier = claim.first("identifier")
-    return (identifier and identifier.text("value")) or claim.text("id")
-
-
-def _party(resource: Element) -> Party:
-    """Identifiers with the NPI first; an organization without any is told by its name."""
-    npis: list[str] = []
-    others: list[str] = []
-    for identifier in resource.children("identifier"):
-        value = identifier.text("value")
-        if value is not None:
-            (npis if identifier.text("system") == _NPI else others).append(value)
-    found = (*npis, *others)
-    if not found and resource.text("resourceType") == "Organization":
-        name = resource.text("name")
-        found = (name,) if name else ()
-    return Party(found, _taxonomy(resource))
-
-
-def _taxonomy(resource: Element) -> str | None:
-    concepts = [*resource.children("specialty")]
-    for qualification in resource.children("qualification"):
-        code = qualification.child("code")
-        if code is not None:
-            concepts.append(code)
-    found = (coded(concept, "taxonomy", Counter()) for concept in concepts)
-    return next((code for code in found if code), None)
-
-
-def _order(resource: Element) -> Order:
-    for name in ("code", "codeCodeableConcept", "medicationCodeableConcept"):
-        concept = resource.child(name)
-        if concept is not None:
-            notes: Counter[str] = Counter()
-            procedure, ndc, rxcui = (
-                coded(concept, system, notes) for system in ("procedure", "ndc", "rxnorm")
-            )
-            return Order(procedure, ndc, rxcui)
-    return Order(None, None, None)
+    def patient(self, resource: Element, cover: Cover | None) -> str | None:
+        """The patient's token by the coverage that is named, else as records of care have it."""
+        if cover is not None and cover.token is not None:
+            return cover.token
+        who = self.find(resource.child("patient"), Person)
+        return who.token if who else None
 
 
 def _known(party: Party, crosswalk: Mapping[str, object]) -> str | None:
     known = (value for value in party.identifiers if normal(value) in crosswalk)
     return next(known, party.identifiers[0] if party.identifiers else None)
-
-
-def _member(resource: Element) -> str | None:
-    """The identifier that is a member id."""
-    for identifier in resource.children("identifier"):
-        types = set(plain_codes(identifier.child("type")))
-        if types & _MEMBER_TYPES or identifier.text("system") in _MEMBER_SYSTEMS:
-            return identifier.text("value")
-    return None
-
-
-def _is_dependent(coverage: Element) -> bool:
-    relationship = plain_code(coverage, "relationship")
-    if relationship is not None:
-        return relationship not in ("self", "18")  # X12 1069: 18 is self
-    subscriber, beneficiary = coverage.child("subscriber"), coverage.child("beneficiary")
-    if subscriber is None or beneficiary is None:
-        return False
-    return subscriber.text("reference") != beneficiary.text("reference")
-
-
-def _dependent(patient: Element) -> str | None:
-    """Birth date and first name, as readers of X12 join them; None if one is not told."""
-    birth = patient.text("birthDate")
-    names = sorted(patient.children("name"), key=lambda name: name.text("use") != "official")
-    given = names[0].first_text("given") if names else None
-    return birth.replace("-", "") + given if birth and len(birth) == 10 and given else None

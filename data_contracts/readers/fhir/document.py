@@ -77,7 +77,8 @@ def parsed(data: bytes, file: Path, line: str) -> dict[str, Any]:
         found = _DECODER.decode(text)
     except json.JSONDecodeError as error:
         where = f"column {error.colno}" if line else f"line {error.lineno} column {error.colno}"
-        reason = f"no JSON at {where} ({error.msg}); was it cut short?"
+        what = error.msg.partition(":")[0]  # what follows may quote the file
+        reason = f"no JSON at {where} ({what}); was it cut short?"
         raise at(file, line, reason) from None
     except RecursionError:
         raise at(file, line, "objects are nested too deeply") from None

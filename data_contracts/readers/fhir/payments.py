@@ -13,8 +13,8 @@ from data_contracts.crosswalk import Payer
 from data_contracts.readers.fhir.codes import coded, plain_code, plain_codes
 from data_contracts.readers.fhir.dates import day
 from data_contracts.readers.fhir.decisions import request_of
-from data_contracts.readers.fhir.directory import Asked, Cover, Party
 from data_contracts.readers.fhir.element import Element
+from data_contracts.readers.fhir.facts import Asked, Cover, Party
 from data_contracts.readers.fhir.unit import Unit
 
 _AMOUNTS: Final = {
@@ -49,7 +49,7 @@ def claim(resource: Element, asked: Asked, unit: Unit) -> None:
         "claim",
         resource,
         claim_token=asked.token,
-        patient_token=_patient(cover, unit),
+        patient_token=_patient(resource, cover, unit),
         authorization_token=_authorization(resource, asked.payer, unit),
         submitted=_usd(total) if total else _sum_of_items(resource),
         service_from=_service_from(resource, unit),
@@ -77,7 +77,7 @@ def explanation(resource: Element, unit: Unit) -> None:
         "payment",
         resource,
         claim_token=_claim_token(resource, asked, provider, infos, unit),
-        patient_token=_patient(cover, unit),
+        patient_token=_patient(resource, cover, unit),
         authorization_token=_authorization(resource, payer, unit),
         claim_status=_status(resource),
         service_from=_service_from(resource, unit),
@@ -107,6 +107,7 @@ def answer(response: Element, unit: Unit) -> None:
         "payment",
         response,
         claim_token=token,
+        patient_token=_patient(response, None, unit),
         authorization_token=tokens.authorization(payer.pseudonym, number)
         if payer and number
         else None,
@@ -221,8 +222,8 @@ def _status(resource: Element) -> str | None:
     return str(order) if order is not None and order <= 3 else None
 
 
-def _patient(cover: Cover | None, unit: Unit) -> str | None:
-    token = cover.token if cover else None
+def _patient(resource: Element, cover: Cover | None, unit: Unit) -> str | None:
+    token = unit.directory.patient(resource, cover)
     if token is None:
         unit.note("a claim or payment whose patient is unknown")
     return token

@@ -9,9 +9,10 @@ from data_contracts.crosswalk import Crosswalk
 from data_contracts.readers.events import Spool
 from data_contracts.readers.fhir import clinical, payments
 from data_contracts.readers.fhir.decisions import decision
-from data_contracts.readers.fhir.directory import KNOWN, STAGES, Directory, Person
+from data_contracts.readers.fhir.directory import KNOWN, STAGES, Directory
 from data_contracts.readers.fhir.document import MOST_LINE_BYTES, document, lines, parsed
 from data_contracts.readers.fhir.element import Element
+from data_contracts.readers.fhir.facts import Person
 from data_contracts.readers.fhir.requests import requests
 from data_contracts.readers.fhir.resource_types import RESOURCE_TYPES
 from data_contracts.readers.fhir.unit import Unit

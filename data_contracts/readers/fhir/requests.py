@@ -17,8 +17,8 @@ from data_contracts.readers.fhir.codes import (
     plain_codes,
 )
 from data_contracts.readers.fhir.dates import moment
-from data_contracts.readers.fhir.directory import Asked, Diagnosis, Order
 from data_contracts.readers.fhir.element import Element
+from data_contracts.readers.fhir.facts import Asked, Diagnosis, Order
 from data_contracts.readers.fhir.unit import Unit
 
 _CANCELLED: Final = frozenset(
@@ -117,7 +117,7 @@ def _of_claim(claim: Element, asked: Asked, unit: Unit) -> dict[str, Any]:
     """What holds for all items."""
     directory = unit.directory
     cover = directory.cover(claim)
-    patient = cover.token if cover else None
+    patient = directory.patient(claim, cover)
     if patient is None:
         unit.note("a request whose patient is unknown (no coverage with payer and member id)")
     if asked.payer is None:
