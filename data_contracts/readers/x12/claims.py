@@ -70,7 +70,7 @@ class Claims:
         """NM1 before a claim; those within it name others than payer and patient."""
         if self._claim is not None:
             return
-        self._named = element(segment, 1)
+        self._named = segment[1]
         self._patients.name(segment)
         if self._named == "85":
             self._provider = element(segment, 9)
@@ -78,7 +78,7 @@ class Claims:
             self._payer = self._message.crosswalk.payer(segment[9]).pseudonym
 
     def _reference(self, segment: Segment) -> None:
-        qualifier = element(segment, 1)
+        qualifier = segment[1]
         claim = self._claim
         if claim is None:
             if qualifier == "EI" and self._named == "85":
@@ -125,7 +125,7 @@ class Claims:
         claim = self._claim
         if claim is None or self._other_payer:
             return
-        match element(segment, 1):
+        match segment[1]:
             case "434":
                 claim["service_from"] = self._message.period(segment, 2)[0]
             case "472":
@@ -144,7 +144,7 @@ class Claims:
         charge = self._message.amount(segment, 3)
         if self._charge is None or charge > self._charge:
             self._charge = charge
-            self._revenue_code = element(segment, 1)
+            self._revenue_code = segment[1]
 
     def _close(self) -> None:
         claim, self._claim = self._claim, None

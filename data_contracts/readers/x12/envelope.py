@@ -153,6 +153,8 @@ def _transaction_set(
     for segment in segments:
         handle = handlers.get(segment[0])
         if handle:
+            if len(segment) == 1:
+                raise stream.error(segment[0], "the segment has no elements")
             handle(segment)
         elif segment[0] in _ENVELOPE:
             if segment[0] != "SE":

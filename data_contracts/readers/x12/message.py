@@ -1,6 +1,5 @@
 """One transaction set: what its elements say, where it stands, and where its events go."""
 
-import re
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -13,9 +12,7 @@ from data_contracts.readers.events import Spool
 from data_contracts.readers.findings import ReaderError
 from data_contracts.readers.x12.segments import Segment, SegmentStream
 
-_NUMBER: Final = re.compile(r"-?(?:\d{1,15}(?:\.\d{0,6})?|\.\d{1,6})", re.ASCII)
-_CACHED: Final = 1 << 14
-"""Amounts and dates come again and again; so many of each are remembered."""
+_MOST_DIGITS: Final = 18  # data element 782, monetary amount
 
 
 class TransactionReader(Protocol):
@@ -45,10 +42,11 @@ class Message:
     crosswalk: Crosswalk
     notes: Counter[str] = field(default_factory=Counter)
 
-    def add(self, kind: str, number: int, event: Mapping[str, Any]) -> None:
-        """Add an event that begins at this segment."""
-        source = {"file": str(self.stream.file), "place": f"segment {number}"}
-        self.into.add(kind, source | dict(event))
+    def add(self, kind: str, number: int, event: dict[str, Any]) -> None:
+        """Add an event that begins at this segment; its source is written into it."""
+        event["file"] = str(self.stream.file)
+        event["place"] = f"segment {number}"
+        self.into.add(kind, event)
 
     def note(self, what: str) -> None:
         """Count something that is left out, in words that repeat no value."""
@@ -76,11 +74,15 @@ class Message:
 
     def number(self, segment: Segment, position: int) -> float | None:
         """A decimal number (X12 type R), None if it is empty."""
-        text = element(segment, position)
+        text = segment[position] if position < len(segment) else ""
         if not text:
             return None
         try:
-            return _number(text)
+            # float() alone would take more than X12 does: exponents, "nan", underscores.
+            digits = text.replace(".", "", 1).lstrip("-")
+            if not (digits.isdigit() and text.isascii() and len(text) <= _MOST_DIGITS):
+                raise ValueError
+            return float(text)
         except ValueError:
             raise self.error(
                 segment, position, "a number must stand here: digits, with a point and a minus sign"
@@ -88,8 +90,10 @@ class Message:
 
     def amount(self, segment: Segment, position: int) -> float:
         """A required amount, USD."""
-        self.required(segment, position)
-        return self.number(segment, position) or 0.0
+        value = self.number(segment, position)
+        if value is None:
+            raise self.error(segment, position, "a required amount is empty")
+        return value
 
     def day(self, segment: Segment, position: int) -> date | None:
         """A date as CCYYMMDD, None if it is empty."""
@@ -153,14 +157,7 @@ def component(parts: list[str], position: int) -> str:
     return parts[position - 1] if position <= len(parts) else ""
 
 
-@lru_cache(_CACHED)
-def _number(text: str) -> float:
-    if not _NUMBER.fullmatch(text):
-        raise ValueError
-    return float(text)
-
-
-@lru_cache(_CACHED)
+@lru_cache(1 << 14)  # dates come again and again
 def _day(text: str) -> date:
     if not (len(text) == 8 and text.isascii() and text.isdigit()):
         raise ValueError

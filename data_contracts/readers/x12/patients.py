@@ -63,7 +63,7 @@ class Patients:
 
     def name(self, segment: Segment) -> None:
         """NM1 at the open level, whosever it is."""
-        self._named = element(segment, 1) == ("QC" if self._dependent else "IL")
+        self._named = segment[1] == ("QC" if self._dependent else "IL")
         if self._named:
             self._patient.first_name = element(segment, 4)
             if not self._dependent:

@@ -23,7 +23,7 @@ PAYER_IDS: Final = ("N104", "2U", "NF", "HI", "EO", "TRN03")
 """Where a payer's identifier is looked for: N104, additional identifiers (REF01), TRN03."""
 
 _SHARES: Final = {"1": "deductible", "2": "coinsurance", "3": "copay"}  # reasons of group PR
-_SERVICE_BEGINS = ("472", "150")
+_DATES = frozenset(("050", "232", "472", "150"))  # received; begin of claim, service, its period
 _REVERSAL = "22"
 _CENT = 0.005  # amounts have two decimals
 
@@ -110,7 +110,7 @@ class Remittance:
         self._payer_ids.setdefault("TRN03", element(segment, 3))
 
     def _name_party(self, segment: Segment) -> None:
-        self._party = element(segment, 1)
+        self._party = segment[1]
         if self._party == "PR":
             self._payer_ids["N104"] = element(segment, 4)
         elif self._party == "PE":
@@ -119,7 +119,7 @@ class Remittance:
                 self._message.note("an 835 whose payee has no NPI; its claims may match no 837")
 
     def _reference(self, segment: Segment) -> None:
-        qualifier, claim = element(segment, 1), self._claim
+        qualifier, claim = segment[1], self._claim
         if claim is None:
             if self._party == "PR":
                 self._payer_ids.setdefault(qualifier, element(segment, 2))
@@ -152,10 +152,10 @@ class Remittance:
 
     def _adjust(self, segment: Segment) -> None:
         claim = self._opened(segment)
-        group = element(segment, 1)
+        number, group = self._message.number, segment[1]
         for position in range(2, len(segment), 3):
             reason = segment[position]
-            amount = self._message.number(segment, position + 1) or 0.0
+            amount = number(segment, position + 1) or 0.0
             claim.adjusted += amount
             claim.line_rest -= amount
             if group in ("CO", "PI"):
@@ -167,9 +167,9 @@ class Remittance:
                 claim.largest, claim.group, claim.carc = abs(amount), group, reason
 
     def _name(self, segment: Segment) -> None:
-        if element(segment, 1) == "QC":
+        if segment[1] == "QC":
             self._opened(segment).member = member_id(segment)
-        elif element(segment, 1) == "IL":
+        elif segment[1] == "IL":
             self._opened(segment).subscriber = member_id(segment)
 
     def _inpatient(self, segment: Segment) -> None:
@@ -179,7 +179,7 @@ class Remittance:
         self._keep_remarks(segment[3:8], segment)
 
     def _remark(self, segment: Segment) -> None:
-        if element(segment, 1) == "HE":
+        if segment[1] == "HE":
             self._keep_remarks(segment[2:3], segment)
 
     def _keep_remarks(self, found: list[str], segment: Segment) -> None:
@@ -190,10 +190,9 @@ class Remittance:
                 remarks.append(remark)
 
     def _date(self, segment: Segment) -> None:
-        claim = self._claim
-        if claim is None:
+        claim, qualifier = self._claim, segment[1]
+        if claim is None or qualifier not in _DATES:
             return
-        qualifier = element(segment, 1)
         day = self._message.day(segment, 2)
         if day is None:
             return
@@ -201,7 +200,7 @@ class Remittance:
             claim.received_on = day
         elif qualifier == "232":
             claim.service_from = day
-        elif qualifier in _SERVICE_BEGINS and (claim.lines_from is None or day < claim.lines_from):
+        elif claim.lines_from is None or day < claim.lines_from:
             claim.lines_from = day
 
     def _line(self, segment: Segment) -> None:
@@ -219,7 +218,7 @@ class Remittance:
     def _amount(self, segment: Segment) -> None:
         """AMT*B6 of a line: the allowed amount."""
         claim = self._claim
-        if claim is not None and claim.lines and element(segment, 1) == "B6":
+        if claim is not None and claim.lines and segment[1] == "B6":
             claim.lines_allowed += 1
             claim.allowed += self._message.amount(segment, 2)
 

@@ -134,7 +134,7 @@ class Review:
             self._event = _Level(begin)
 
     def _name(self, segment: Segment) -> None:
-        who = element(segment, 1)
+        who = segment[1]
         if self._level == "20" and who == "X3":
             self._payer = self._message.crosswalk.payer(self._message.required(segment, 9))
         elif self._level == "21" and who in ("1P", "FA"):
@@ -155,7 +155,7 @@ class Review:
     def _follow(self, segment: Segment) -> None:
         """TRN: a response repeats the requester's trace number with TRN01 = 2."""
         wanted = "1" if PURPOSES[self._purpose] == "request" else "2"
-        if self._level == "EV" and element(segment, 1) == wanted and not self._trace:
+        if self._level == "EV" and segment[1] == wanted and not self._trace:
             self._trace = element(segment, 2)
 
     def _reject(self, segment: Segment) -> None:
@@ -172,9 +172,7 @@ class Review:
         if service_type and service_type not in v.SERVICE_TYPES:
             service_type = "other"
         found = {
-            "request_category": codes.listed(
-                element(segment, 1), v.REQUEST_CATEGORIES, "278 UM01", message
-            ),
+            "request_category": codes.listed(segment[1], v.REQUEST_CATEGORIES, "278 UM01", message),
             "certification_type": codes.listed(
                 element(segment, 2), v.CERTIFICATION_TYPES, "278 UM02", message
             ),
@@ -212,7 +210,7 @@ class Review:
 
     def _period(self, segment: Segment) -> None:
         self._here(segment)
-        if element(segment, 1) in PERIODS and element(segment, 2) == "RD8":
+        if segment[1] in PERIODS and element(segment, 2) == "RD8":
             first, last = self._message.period(segment, 2)
             # Both ends belong to the period.
             self._periods.setdefault(segment[1], (last - first).days + 1)
@@ -220,7 +218,7 @@ class Review:
     def _delivery(self, segment: Segment) -> None:
         quantity = self._message.number(segment, 2)
         if quantity is not None:
-            self._here(segment).delivery = (quantity, element(segment, 1))
+            self._here(segment).delivery = (quantity, segment[1])
 
     def _attachment(self, segment: Segment) -> None:
         self._here(segment).attachments += 1

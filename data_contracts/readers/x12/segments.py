@@ -14,7 +14,8 @@ from data_contracts.readers.files import blocks, decoded
 from data_contracts.readers.findings import ReaderError, at
 
 Segment = list[str]
-"""Elements of a segment; the first is its identifier, so that `segment[4]` of CLP is CLP04."""
+"""Elements of a segment; the first is its identifier, so that `segment[4]` of CLP is CLP04. A
+handler of a segment may count on one element, empty or not."""
 
 MOST_BYTES: Final = 1 << 16
 """Longest segment that is read; the TR3s need a few hundred bytes at most."""
