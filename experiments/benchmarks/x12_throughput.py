@@ -1,6 +1,6 @@
 """How fast 835 remittances are read: claims per second, and the memory that it takes.
 
-Run with `python -m experiments.benchmarks.x12_throughput [CLAIMS] [FILE]`. The file is made up: each
+Run with `python -m experiments.benchmarks.x12_throughput [CLAIMS] [FILE]`. The file is made up: a
 claim has three service lines, adjustments that balance, and remarks; 1000 claims make a transaction
 set, and 20 of these an interchange. Give FILE to keep it, e.g. to time another parser with it.
 """

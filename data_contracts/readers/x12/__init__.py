@@ -26,7 +26,7 @@ def read_x12(
     crosswalk: Crosswalk,
     findings: Findings,
     *,
-    progress: Callable[[int], object] | None = None,
+    progress: Callable[[Path], None] | None = None,
 ) -> None:
     """Read a file, or all files of a directory and below it.
 
@@ -39,7 +39,7 @@ def read_x12(
         into: Where events go; each interchange is one unit.
         crosswalk: Pseudonyms and tokens.
         findings: What is refused or left out.
-        progress: Called with the number of bytes of each block that was read.
+        progress: Called with each file when it has been read.
 
     Raises:
         ReaderError: There is no such file; or an interchange is refused, and findings say that the
@@ -47,4 +47,6 @@ def read_x12(
     """
     reader = InterchangeReader(into, crosswalk, findings)
     for file in files_below(path, SUFFIXES):
-        reader.read(file, progress)
+        reader.read(file)
+        if progress is not None:
+            progress(file)

@@ -58,7 +58,7 @@ def decision(answers: list[Answer], periods: dict[str, int]) -> dict[str, Any]:
 
     Args:
         answers: All answers to the request, at least one.
-        periods: DTP01 -> days of the period.
+        periods: DTP01 -> days from the first to the last day of the period.
     """
     action = combine(answer.action for answer in answers)
     reasons = dict.fromkeys(reason for answer in answers for reason in answer.reasons)

@@ -70,13 +70,13 @@ class InterchangeReader:
         self._digests: set[bytes] = set()
         self._headers: set[tuple[str, ...]] = set()
 
-    def read(self, file: Path, progress: Callable[[int], object] | None = None) -> None:
+    def read(self, file: Path) -> None:
         """Read all interchanges of a file.
 
         Raises:
             ReaderError: One is refused, and the first refusal ends the reading.
         """
-        stream = SegmentStream(file, progress)
+        stream = SegmentStream(file)
         while True:
             try:
                 if not stream.open():
@@ -100,6 +100,8 @@ class InterchangeReader:
 
     def _interchange(self, segments: Iterator[Segment], message: Message) -> None:
         header = next(segments)
+        if header[15] == "T":
+            message.note("an interchange marked as a test (ISA15)")
         groups = 0
         for segment in segments:
             if segment[0] == "GS":

@@ -52,14 +52,13 @@ class Patients:
 
     def enter(self, level: str) -> None:
         """A level has opened: 22 is a subscriber's, 23 a dependent's."""
+        self._named = False
         if level == "22":
             self._member, self._subscriber, self._dependent = "", _Person(), None
         elif level == "23":
             self._dependent = _Person()
-        else:
-            return
-        self._named = False
-        self._begin = self._message.stream.number
+        if level in ("22", "23"):
+            self._begin = self._message.stream.number
 
     def name(self, segment: Segment) -> None:
         """NM1 at the open level, whosever it is."""

@@ -41,7 +41,11 @@ _SERVICES: Final = {
     "SV2": ("institutional", 2, 4, 5),
     "SV3": ("oral", 1, 0, 6),
 }
-_MOST_DIAGNOSES = 25
+_MOST_DIAGNOSES = 25  # the guide has 12
+_MOST_ATTACHMENTS = 100  # the guide has 10 for each level
+
+MOST_SERVICES: Final = 10_000
+"""Most services of one patient event; they are held in memory until it ends."""
 
 
 @dataclass(slots=True)
@@ -122,6 +126,8 @@ class Review:
         self._level = level
         begin = self._message.stream.number
         if level == "SS":
+            if len(self._services) == MOST_SERVICES:
+                raise self._message.error(segment, 3, f"more than {MOST_SERVICES} services")
             self._services.append(_Level(begin))
             return
         self._close()
@@ -154,9 +160,10 @@ class Review:
 
     def _follow(self, segment: Segment) -> None:
         """TRN: a response repeats the requester's trace number with TRN01 = 2."""
-        wanted = "1" if PURPOSES[self._purpose] == "request" else "2"
-        if self._level == "EV" and segment[1] == wanted and not self._trace:
-            self._trace = element(segment, 2)
+        if self._level == "EV" and not self._trace:
+            wanted = "1" if PURPOSES[self._purpose] == "request" else "2"
+            if segment[1] == wanted:
+                self._trace = element(segment, 2)
 
     def _reject(self, segment: Segment) -> None:
         self._rejected = True
@@ -212,8 +219,7 @@ class Review:
         self._here(segment)
         if segment[1] in PERIODS and element(segment, 2) == "RD8":
             first, last = self._message.period(segment, 2)
-            # Both ends belong to the period.
-            self._periods.setdefault(segment[1], (last - first).days + 1)
+            self._periods.setdefault(segment[1], (last - first).days)
 
     def _delivery(self, segment: Segment) -> None:
         quantity = self._message.number(segment, 2)
@@ -221,7 +227,8 @@ class Review:
             self._here(segment).delivery = (quantity, segment[1])
 
     def _attachment(self, segment: Segment) -> None:
-        self._here(segment).attachments += 1
+        level = self._here(segment)
+        level.attachments = min(level.attachments + 1, _MOST_ATTACHMENTS)
 
     def _service(self, segment: Segment) -> None:
         message, fields = self._message, self._here(segment).fields

@@ -6,7 +6,7 @@ TR3s, appendix B.1.1. The header ISA has a fixed width, from which all delimiter
 
 import hashlib
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
@@ -39,7 +39,6 @@ class SegmentStream:
 
     Args:
         file: The file.
-        progress: Called with the number of bytes of each block that was read.
 
     Attributes:
         file: The file.
@@ -48,14 +47,13 @@ class SegmentStream:
         repetition: Separator of the repetitions of an element; None where the header has none.
     """
 
-    def __init__(self, file: Path, progress: Callable[[int], object] | None = None) -> None:
+    def __init__(self, file: Path) -> None:
         self.file = file
         self.number = 0
         self.component = ""
         self.repetition: str | None = None
         self._element = self._terminator = ""
         self._blocks = blocks(file)
-        self._progress = progress
         self._data = b""
         self._at = 0  # what stands before it in the data is done
         self._searched = 0  # no header begins between the two
@@ -86,13 +84,17 @@ class SegmentStream:
         later = text[84:89] >= "00402"
         self.repetition = text[82] if later and not text[82].isalnum() else None
         used = [self._element, self.component, self._terminator, self.repetition or ""]
-        if len(set(used)) < len(used) or any(
-            mark.isalnum() or mark == " " or not mark.isascii() for mark in used
+        if (
+            len(set(used)) < len(used)
+            or any(mark.isalnum() or mark == " " or not mark.isascii() for mark in used)
+            or text.count(self._element) != len(_WIDTHS) + 1
+            or text.count(self._terminator) != 1
         ):
             raise self.error(
                 "ISA",
                 "the delimiters (element separator, ISA11, ISA16, terminator) are ambiguous: two "
-                "are equal, or one is a letter, a digit or a blank; export the file again",
+                "are equal, one is a letter, a digit or a blank, or one stands within the header; "
+                "export the file again",
             )
         return True
 
@@ -204,8 +206,6 @@ class SegmentStream:
         self._searched = max(self._searched - self._at, 0)
         self._at = 0
         self._ended = not block
-        if block and self._progress:
-            self._progress(len(block))
         return bool(block)
 
 
