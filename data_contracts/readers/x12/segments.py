@@ -112,21 +112,21 @@ class SegmentStream:
             stop = header if header >= 0 else len(self._data) - self._tail()
             cut = self._data.rfind(end, self._at, max(stop, self._at)) + 1
             if cut:
-                pieces = self._pieces(self._data[self._at : cut - 1])
+                pieces, faulty = self._pieces(self._data[self._at : cut - 1])
                 self._at = cut
                 self._passed += len(pieces)
                 for piece in pieces:
                     self.number += 1
                     yield piece.split(element)
+                if faulty:
+                    self._reject(faulty)
             if header >= 0 or self._ended:
                 if _end_of_gap(self._data, self._at) < stop:
-                    raise self.error(
-                        "", "the segment has no end; was the file cut short?", self._passed + 1
-                    )
+                    self._reject(self._data[self._at : stop])
                 self._at = stop
                 return
             if stop - self._at > MOST_BYTES:
-                raise self._too_long(1)
+                self._reject(self._data[self._at : stop])
             self._fill()
 
     def digest(self) -> bytes:
@@ -153,29 +153,34 @@ class SegmentStream:
         place = f"segment {number or self.number}"
         return f"{place} ({element})" if element else place
 
-    def _pieces(self, data: bytes) -> list[str]:
-        """Whole segments, without blanks around them."""
-        end = self._terminator.encode()
+    def _pieces(self, data: bytes) -> tuple[list[str], bytes]:
+        """Whole segments without blanks around them, up to the first faulty one; and that one."""
+        faulty = b""
         try:
             text = data.decode()
         except UnicodeDecodeError as error:
-            before = data.count(end, 0, error.start)
-            place = self._place("", self._passed + before + 1)
-            return [decoded(data.split(end)[before], self.file, place)]  # raises
+            end = self._terminator.encode()
+            begin = data.rfind(end, 0, error.start) + 1
+            faulty = data[begin:].split(end, 1)[0]
+            text = data[:begin].decode()
         pieces = [piece for raw in text.split(self._terminator) if (piece := raw.strip(_BLANKS))]
         if len(text) > MOST_BYTES:
-            lengths = list(map(len, pieces))
-            if (longest := max(lengths)) > MOST_BYTES:
-                raise self._too_long(lengths.index(longest) + 1)
+            for number, piece in enumerate(pieces):
+                if len(piece) > MOST_BYTES:
+                    pieces, faulty = pieces[:number], piece.encode()
+                    break
         self._digest.update("\n".join([*pieces, ""]).encode())
-        return pieces
+        return pieces, faulty
 
-    def _too_long(self, further: int) -> ReaderError:
-        return self.error(
-            "",
-            f"the segment is longer than {MOST_BYTES} bytes; are the terminators missing?",
-            self._passed + further,
-        )
+    def _reject(self, segment: bytes) -> None:
+        """Say what is wrong with the segment that comes next."""
+        self.number = self._passed + 1
+        if len(segment) > MOST_BYTES:
+            raise self.error(
+                "", f"the segment is longer than {MOST_BYTES} bytes; are the terminators missing?"
+            )
+        decoded(segment.strip(_BLANKS.encode()), self.file, self._place(""))
+        raise self.error("", "the segment has no end; was the file cut short?")
 
     def _no_header(self) -> str:
         if self._data.startswith(b"ISA", self._at):
