@@ -30,8 +30,8 @@ import polars as pl
 
 from data_contracts.column_names import identifier_in
 from data_contracts.deidentification.columns import UnknownColumnError
+from data_contracts.errors import ManifestError
 from data_contracts.fields import Classification, terms_of
-from data_contracts.manifest import ManifestError
 
 ENCODING: Final = "utf8"
 """The only encoding of text that is read."""

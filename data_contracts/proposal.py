@@ -18,8 +18,8 @@ import polars as pl
 
 from data_contracts.catalog import Contract
 from data_contracts.column_names import identifier_in, readings, resemblance, words
+from data_contracts.conform import LIST_SEPARATOR
 from data_contracts.fields import terms_of
-from data_contracts.intake import LIST_SEPARATOR
 from data_contracts.readers.findings import ReaderError
 from data_contracts.spellings import CODE_SPELLINGS, LABELS, SPELLINGS
 

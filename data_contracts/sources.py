@@ -1,6 +1,6 @@
 """Where a site's contract tables come from: flat files, a database, exchanges, clinical records."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import cache, partial
@@ -12,7 +12,7 @@ import polars as pl
 
 from data_contracts.catalog import CONTRACTS
 from data_contracts.crosswalk import Crosswalk
-from data_contracts.manifest import EXCHANGED, SiteManifest
+from data_contracts.manifest import EXCHANGED, Exchange, SiteManifest
 from data_contracts.readers.assembly import ASSEMBLED
 from data_contracts.readers.database import Database
 from data_contracts.readers.events import Spool, spool
@@ -24,6 +24,8 @@ from data_contracts.readers.tabular import PROVENANCE, scan
 from data_contracts.readers.x12 import read_x12
 
 BATCH_ROWS: Final = 100_000
+
+_PARSERS: Final[Mapping[Exchange, Callable[..., None]]] = {"x12": read_x12, "fhir": read_fhir}
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +78,7 @@ class Sources:
         if (database := manifest.database) is not None and table in database.tables:
             tables = self._snapshot(database)
             found.append(_relation(tables, table, self._label(table, "postgresql")))
-        told = [name for name in ("x12", "fhir") if name in manifest.exchanges]
+        told = [name for name in _PARSERS if name in manifest.exchanges]
         if any(table in EXCHANGED[name] for name in told):
             frame = ASSEMBLED[table](self._events())
             found.append(Source.lazy(self._label(table, " and ".join(told)), frame))
@@ -98,7 +100,7 @@ class Sources:
         manifest = self._manifest
         crosswalk = Crosswalk.load(manifest.policy.tokens(), manifest.crosswalk)
         events = self._stack.enter_context(spool(manifest.folder or Path(gettempdir())))
-        for name, read in (("x12", read_x12), ("fhir", read_fhir)):
+        for name, read in _PARSERS.items():
             if name in manifest.exchanges:
                 read(manifest.exchanges[name], events, crosswalk, self._findings)
         return events
@@ -131,5 +133,6 @@ def _relation(tables: Snapshot, name: str, label: str) -> Source:
             )
             rows += batch.height
 
-    types = tables.columns(name)
-    return Source(label, pl.Schema({**types, file: pl.String, place: pl.String}), batches)
+    types = pl.Schema(tables.columns(name))
+    types.update({file: pl.String(), place: pl.String()})
+    return Source(label, types, batches)

@@ -77,7 +77,8 @@ def init_site(folder: Path, answers: Answers) -> tuple[Path, list[str]]:
             raise ManifestError(f"{name!r} is no contract; contracts are {known}")
     folder.mkdir(parents=True, exist_ok=True)
     steps: list[str] = []
-    plain, proposed = [], []
+    plain: list[str] = []
+    proposed: list[str] = []
     for name, path in answers.tables.items():
         block, open_questions = _table(name, path, folder)
         (plain if block.count("\n") == 0 else proposed).append(block)
@@ -146,9 +147,10 @@ def _quoted(text: str) -> str:
 
 def _policy(answers: Answers, folder: Path) -> str:
     lines = [*_POLICY.splitlines(), "[deidentification]", f'mode = "{answers.mode}"']
-    for key in ("certificate", "dua"):
-        if value := getattr(answers, key):
-            lines.append(f"{key} = {_quoted(value)}")
+    if answers.certificate:
+        lines.append(f"certificate = {_quoted(answers.certificate)}")
+    if answers.dua:
+        lines.append(f"dua = {_quoted(answers.dua)}")
     if answers.expires is not None:
         lines.append(f"expires = {answers.expires.isoformat()}")
     if answers.key_file is not None:

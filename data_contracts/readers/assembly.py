@@ -1,4 +1,4 @@
-"""Events of exchanges become rows of `pa_request`, `pa_decision` and `claim_payment`.
+"""Events of exchanges become rows of contract tables.
 
 What no single message tells is worked out here: which answer came first, after how many hours,
 which claim belongs to which request. Dates end here: rows hold a year and days or hours between.
@@ -10,6 +10,7 @@ from typing import Final
 import polars as pl
 
 from data_contracts.readers.events import Spool
+from data_contracts.readers.outcomes import clinical_outcomes, index_stays
 
 _ORDER = "order"  # position among the events of a kind
 _FIRST_SENT = "first_sent"
@@ -145,10 +146,41 @@ def claim_payment(events: Spool) -> pl.LazyFrame:
     )
 
 
+def clinical_outcome(events: Spool) -> pl.LazyFrame:
+    """One row per request of a known patient, and one per stay; see `outcomes.clinical_outcomes`.
+
+    Returns:
+        Fields of `clinical_outcome`, and `file` and `place`. Costs are the eligible amounts of
+        adjudicated claims; a claim counts once, with its last adjudication.
+    """
+    requests = (
+        events.scan("request")
+        .filter(pl.all_horizontal(pl.col("patient_token", "submitted_at").is_not_null()))
+        .sort("submitted_at")
+        .unique("request_token", keep="first", maintain_order=True)
+        .select(
+            *("file", "place", "request_token", "patient_token"),
+            pl.col("submitted_at").dt.date().alias("index_on"),
+        )
+    )
+    visits = events.scan("visit")
+    costs = (
+        events.scan("payment")
+        .with_row_index(_ORDER)
+        .sort("paid_on", _ORDER, nulls_last=True)
+        .unique("claim_token", keep="last", maintain_order=True)
+        .filter(pl.all_horizontal(pl.col("patient_token", "service_from").is_not_null()))
+        .select("patient_token", pl.col("service_from").alias("incurred_on"), "eligible")
+    )
+    index = pl.concat([requests, index_stays(visits)])
+    return clinical_outcomes(index, events.scan("person"), visits, events.scan("lab"), costs)
+
+
 ASSEMBLED: Final[Mapping[str, Callable[[Spool], pl.LazyFrame]]] = {
     "pa_request": pa_request,
     "pa_decision": pa_decision,
     "claim_payment": claim_payment,
+    "clinical_outcome": clinical_outcome,
 }
 """Contract table -> how it is made of events."""
 
