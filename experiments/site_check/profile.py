@@ -11,7 +11,7 @@ import dataframely as dy
 import polars as pl
 
 from data_contracts.catalog import Contract
-from data_contracts.diagnoses import icd10_chapter
+from data_contracts.codes.diagnoses import icd10_chapter
 from data_contracts.fields import Role, terms_of
 
 CELLS: Final = 20
