@@ -205,13 +205,14 @@ class SiteManifest:
             site["min_colluders"] = self.min_colluders
         if self.sampling:
             site["sampling"] = self.sampling
+
         def written(path: Path) -> str:
             return str(path.relative_to(folder) if path.is_relative_to(folder) else path)
 
         content: dict[str, Any] = {"site": site}
         if self.tables:
             content["tables"] = {
-                name: {**self.mappings[name].section(), "path": written(path)}
+                name: self.mappings[name].section(written)
                 if name in self.mappings
                 else written(path)
                 for name, path in self.tables.items()
@@ -293,9 +294,7 @@ def _pseudonym(site: Mapping[str, object], key: str, file: Path) -> str:
     return value
 
 
-def _path(
-    section: Mapping[str, object], name: str, file: Path, heading: str = "tables"
-) -> Path:
+def _path(section: Mapping[str, object], name: str, file: Path, heading: str = "tables") -> Path:
     value = section[name]
     if not isinstance(value, str) or not value.strip() or "\0" in value:
         raise ManifestError(f"{file}: {name} in [{heading}] must be the path of a file, as text")

@@ -20,14 +20,13 @@ currency signs and thousands separators are not guessed at.
 
 import difflib
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
 import dataframely as dy
 import polars as pl
-import tomli_w
 
 from data_contracts.column_names import identifier_in
 from data_contracts.deidentification.columns import UnknownColumnError
@@ -109,11 +108,9 @@ class TableMapping:
         mapping._reject_contradictions(where)
         return mapping
 
-    def to_toml(self, table: str, folder: Path) -> str:
-        """The section as text; a path inside `folder` is written relative to it."""
-        inside = self.path.is_relative_to(folder)
-        path = str(self.path.relative_to(folder) if inside else self.path)
-        section: dict[str, Any] = {"path": path}
+    def section(self, written: Callable[[Path], str]) -> dict[str, Any]:
+        """What `parse` reads; `written` says how a path stands in site.toml."""
+        section: dict[str, Any] = {"path": written(self.path)}
         if self.separator != ",":
             section["separator"] = self.separator
         if self.ignore:
@@ -121,7 +118,7 @@ class TableMapping:
         for key in ("columns", "codes", "constants"):
             if content := getattr(self, key):
                 section[key] = content
-        return tomli_w.dumps({"tables": {table: section}})
+        return section
 
     def apply(self, frame: pl.LazyFrame, schema: type[dy.Schema], *, source: str) -> pl.LazyFrame:
         """The frame with the contract's names and codes; only its header is read here.

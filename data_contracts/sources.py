@@ -14,6 +14,7 @@ from data_contracts.catalog import CONTRACTS
 from data_contracts.crosswalk import Crosswalk
 from data_contracts.manifest import EXCHANGED, SiteManifest
 from data_contracts.readers.assembly import ASSEMBLED
+from data_contracts.readers.database import Database
 from data_contracts.readers.events import Spool, spool
 from data_contracts.readers.fhir import read_fhir
 from data_contracts.readers.findings import Findings
@@ -72,8 +73,9 @@ class Sources:
         found = []
         if (path := manifest.tables.get(table)) is not None:
             found.append(_flat_file(manifest, table, path, self._label(table, path.name)))
-        if manifest.database is not None and table in manifest.database.tables:
-            found.append(_relation(self._database(), table, self._label(table, "postgresql")))
+        if (database := manifest.database) is not None and table in database.tables:
+            tables = self._snapshot(database)
+            found.append(_relation(tables, table, self._label(table, "postgresql")))
         told = [name for name in ("x12", "fhir") if name in manifest.exchanges]
         if any(table in EXCHANGED[name] for name in told):
             frame = ASSEMBLED[table](self._events())
@@ -88,9 +90,8 @@ class Sources:
         return f"site {self._manifest.name}, table {table} ({where})"
 
     @cache  # noqa: B019 - lives as long as one reading
-    def _database(self) -> Snapshot:
-        assert self._manifest.database is not None
-        return self._stack.enter_context(snapshot(self._manifest.database))
+    def _snapshot(self, database: Database) -> Snapshot:
+        return self._stack.enter_context(snapshot(database))
 
     @cache  # noqa: B019
     def _events(self) -> Spool:

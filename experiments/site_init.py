@@ -13,7 +13,7 @@ from typing import Final
 import polars as pl
 
 from data_contracts.catalog import CONTRACTS
-from data_contracts.deidentification.policy import Mode, write_key
+from data_contracts.deidentification.policy import Mode
 from data_contracts.deidentification.tokens import SCHEME
 from data_contracts.errors import ManifestError
 from data_contracts.fields import Role
@@ -87,7 +87,9 @@ def init_site(folder: Path, answers: Answers) -> tuple[Path, list[str]]:
         parts.append("\n".join(["[tables]", *plain]) if plain else "")
         parts += proposed
     if answers.exchanges:
-        lines = (f"{name} = {_quoted(_shown(path, folder))}" for name, path in answers.exchanges.items())
+        lines = (
+            f"{name} = {_quoted(_shown(path, folder))}" for name, path in answers.exchanges.items()
+        )
         parts.append("\n".join(["[sources]", *lines]))
         parts.append(_CROSSWALK)
         steps.append("list payers and provider groups in a crosswalk: see [crosswalk]")

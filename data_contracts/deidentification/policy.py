@@ -8,7 +8,7 @@ data use agreement and stays protected health information (PHI).
 import difflib
 import os
 import secrets
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from pathlib import Path
@@ -100,6 +100,17 @@ class Policy:
             scheme=scheme,
             key_file=key_file,
         )
+
+    def section(self, written: Callable[[Path], str]) -> dict[str, Any]:
+        """What `parse` reads, nothing for the defaults; `written` says how a path stands there."""
+        values: dict[str, Any] = {
+            key: value
+            for key in ("mode", "certificate", "expires", "dua", "scheme")
+            if (value := getattr(self, key)) != getattr(Policy(), key)
+        }
+        if self.key_file is not None:
+            values["key_file"] = written(self.key_file)
+        return values
 
     @property
     def is_phi(self) -> bool:

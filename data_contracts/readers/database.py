@@ -17,7 +17,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from data_contracts.errors import ManifestError
 
@@ -34,11 +34,18 @@ class Relation(NamedTuple):
 
     Attributes:
         name: Schema and table as site.toml has them; "" for a query.
-        sql: What stands behind FROM: quoted identifiers, or a query in parentheses.
+        query: The query as site.toml has it; "" for a table.
     """
 
     name: str
-    sql: str
+    query: str = ""
+
+    @property
+    def sql(self) -> str:
+        """What stands behind FROM: quoted identifiers, or the query in parentheses."""
+        if self.query:
+            return f"({self.query}\n) AS contract"  # it may end in a comment
+        return ".".join(map(quoted, self.name.split(".")))
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +101,19 @@ class Database:
         relations = {name: _relation(name, value, file) for name, value in tables.items()}
         return cls(file, relations, service, url_env, seconds)
 
+    def section(self) -> dict[str, Any]:
+        """What `parse` reads."""
+        section: dict[str, Any] = {"service": self.service} if self.service else {}
+        if self.url_env:
+            section["url_env"] = self.url_env
+        if self.timeout_seconds != _TIMEOUT_SECONDS:
+            section["timeout_seconds"] = self.timeout_seconds
+        section["tables"] = {
+            name: relation.name or {"query": relation.query}
+            for name, relation in self.tables.items()
+        }
+        return section
+
 
 def _name(section: Mapping[str, object], key: str, pattern: str, what: str, file: Path) -> str:
     value = section.get(key, "")
@@ -106,14 +126,14 @@ def _name(section: Mapping[str, object], key: str, pattern: str, what: str, file
 def _relation(table: str, value: object, file: Path) -> Relation:
     where = f"{file}: {table} in {TABLES}"
     if isinstance(value, str) and all(parts := value.split(".")) and len(parts) <= 2:
-        return Relation(value, ".".join(map(quoted, parts)))
+        return Relation(value)
     match value:
         case {"query": str(query), **others} if not others:
             if ";" in query or not re.match(r"\s*(SELECT|WITH|TABLE)\b", query, re.IGNORECASE):
                 raise ManifestError(
                     f"{where}: a query is one SELECT (or WITH ... SELECT) without any semicolon"
                 )
-            return Relation("", f"({query}\n) AS contract")  # it may end in a comment
+            return Relation("", query)
     raise ManifestError(
         f'{where} must be "table", "schema.table" or {{ query = "SELECT ..." }}; a table whose '
         "name holds a dot needs a query"

@@ -1,0 +1,155 @@
+"""837 professional and institutional: what providers claim.
+
+Source: 005010X222A1 and 005010X223A2. Loops: 2000A billing provider, 2000B subscriber with the
+payer (2010BB), 2000C patient, 2300 claim, 2320 other payers, 2400 service lines.
+"""
+
+from collections.abc import Callable
+from datetime import date
+from typing import Any, Final
+
+from data_contracts.readers.x12 import codes
+from data_contracts.readers.x12.hierarchy import Hierarchy
+from data_contracts.readers.x12.message import Message, component, element
+from data_contracts.readers.x12.patients import Patients
+from data_contracts.readers.x12.segments import Segment
+
+LEVELS: Final = {"20": (), "22": ("20",), "23": ("22",)}
+"""Billing provider, subscriber, patient -> levels above."""
+
+_VOID = "8"
+
+
+class Claims:
+    """Turns an 837 into events: one `claim` per CLM, one `person` per patient.
+
+    The claim that voids an earlier one (CLM05-3 is 8) is none, and counted.
+    """
+
+    def __init__(self, message: Message) -> None:
+        self._message = message
+        self._levels = Hierarchy(LEVELS)
+        self._patients = Patients(message)
+        self._provider = self._tax_id = ""
+        self._payer: str | None = None
+        self._named = ""  # NM101 of the NM1 that stood last
+        self._claim: dict[str, Any] | None = None
+        self._begin = 0
+        self._other_payer = False
+        self._charge: float | None = None  # the largest of a line
+        self._revenue_code = ""  # of that line
+        self._lines_from: date | None = None
+        self.handlers: dict[str, Callable[[Segment], None]] = {
+            **self._patients.handlers,
+            "HL": self._level,
+            "NM1": self._name,
+            "REF": self._reference,
+            "CLM": self._open,
+            "SBR": self._subscriber,
+            "LX": self._line,
+            "DTP": self._date,
+            "HI": self._codes,
+            "SV2": self._institutional_service,
+        }
+
+    def end(self) -> None:
+        """The last claim ends with the transaction set."""
+        self._close()
+
+    def _level(self, segment: Segment) -> None:
+        self._close()
+        level = self._levels.enter(self._message, segment)
+        self._patients.enter(level)
+        self._named = ""
+        if level == "20":
+            self._provider = self._tax_id = ""
+        elif level == "22":
+            self._payer = None
+
+    def _name(self, segment: Segment) -> None:
+        """NM1 before a claim; those within it name others than payer and patient."""
+        if self._claim is not None:
+            return
+        self._named = segment[1]
+        self._patients.name(segment)
+        if self._named == "85":
+            self._provider = element(segment, 9)
+        elif self._named == "PR" and element(segment, 9):
+            self._payer = self._message.crosswalk.payer(segment[9]).pseudonym
+
+    def _reference(self, segment: Segment) -> None:
+        qualifier = segment[1]
+        claim = self._claim
+        if claim is None:
+            if qualifier == "EI" and self._named == "85":
+                self._tax_id = element(segment, 2)
+        elif (
+            qualifier == "G1"
+            and self._payer
+            and not self._other_payer
+            and not element(segment, 4)  # REF04 names another payer, in a line
+            and "authorization_token" not in claim
+        ):
+            number = self._message.required(segment, 2)
+            tokens = self._message.crosswalk.tokens
+            claim["authorization_token"] = tokens.authorization(self._payer, number)
+
+    def _open(self, segment: Segment) -> None:
+        self._close()
+        message = self._message
+        provider = self._provider or self._tax_id
+        if not provider:
+            raise message.error(segment, 1, "its billing provider has no identifier")
+        control_number = message.required(segment, 1)
+        self._begin = message.stream.number
+        self._other_payer = False
+        self._charge = self._lines_from = None
+        self._revenue_code = ""
+        self._claim = {
+            "claim_token": message.crosswalk.tokens.claim(provider, control_number),
+            "patient_token": self._patients.token(self._payer),
+            "submitted": message.amount(segment, 2),
+        }
+        if component(message.composite(segment, 5), 3) == _VOID:
+            message.note("a claim that voids an earlier one")
+            self._claim["void"] = True
+
+    def _subscriber(self, segment: Segment) -> None:
+        """SBR within a claim begins the loop of another payer."""
+        self._other_payer = self._claim is not None
+
+    def _line(self, segment: Segment) -> None:
+        self._other_payer = False
+
+    def _date(self, segment: Segment) -> None:
+        claim = self._claim
+        if claim is None or self._other_payer:
+            return
+        match segment[1]:
+            case "434":
+                claim["service_from"] = self._message.period(segment, 2)[0]
+            case "472":
+                day = self._message.period(segment, 2)[0]
+                self._lines_from = min(day, self._lines_from or day)
+
+    def _codes(self, segment: Segment) -> None:
+        code = self._message.composite(segment, 1)
+        if self._claim is None or component(code, 1) != "DR":
+            return
+        self._claim["drg"] = codes.code(component(code, 2), codes.DRG, self._message)
+
+    def _institutional_service(self, segment: Segment) -> None:
+        if self._claim is None:
+            raise self._message.error(segment, 1, "a service line stands outside a claim")
+        charge = self._message.amount(segment, 3)
+        if self._charge is None or charge > self._charge:
+            self._charge = charge
+            self._revenue_code = segment[1]
+
+    def _close(self) -> None:
+        claim, self._claim = self._claim, None
+        if claim is None or claim.get("void"):
+            return
+        claim.setdefault("service_from", self._lines_from)
+        claim["revenue_code"] = codes.revenue_code(self._revenue_code, self._message)
+        self._message.add("claim", self._begin, claim)
