@@ -387,6 +387,17 @@ def test_costs_of_other_events_than_visits_leave_all_costs_unknown(tmp_path: Pat
     )
 
 
+@pytest.mark.parametrize(
+    ("paid", "allowed", "sum_"),
+    [(500.5, 600.0, 600.0), (500.5, 0.0, 0.0), (0.0, None, 0.0), (-1.0, None, None)],
+)
+def test_the_allowed_amount_counts_before_what_was_paid(
+    tmp_path: Path, paid: float, allowed: float | None, sum_: float | None
+) -> None:
+    folder = write(tmp_path / "cdm", changed("cost", 1, total_paid=paid, amount_allowed=allowed))
+    assert outcomes(folder)["cost_90d"][0] == sum_
+
+
 def test_a_cost_in_another_currency_leaves_its_sum_unknown(tmp_path: Path) -> None:
     folder = write(tmp_path / "cdm", changed("cost", 1, currency_concept_id=44818568))  # euro
     assert outcomes(folder)["cost_90d"].to_list() == [None, 0.0, 0.0, 0.0, 0.0]

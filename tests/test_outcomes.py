@@ -122,6 +122,9 @@ def test_a_request_is_followed_from_the_discharge_of_the_stay_it_leads_to() -> N
     assert outcome(planned, stay(126, 127))["readmission_30d"] is False
     assert outcome(planned, watched=124)["readmission_30d"] is None
     assert outcome(planned, watched=125)["readmission_30d"] is False
+    # A stay of more than a year is watched for 30 days after it, too: 400 + 30.
+    assert outcome(stay(5, 400), watched=429)["readmission_30d"] is None
+    assert outcome(stay(5, 400), watched=430)["readmission_30d"] is False
 
 
 def test_two_stays_follow_each_other_each_with_its_own_window() -> None:
@@ -269,7 +272,8 @@ def test_a_cost_that_is_not_wholly_known_is_unknown() -> None:
 def test_of_each_code_the_latest_value_before_and_after_counts() -> None:
     row = outcome(
         labs=(
-            lab(-366, 5.0, "33914-3"),  # older than a year
+            lab(-366, 50.0, "62238-1"),  # older than a year
+            lab(-365, 60.0, "33914-3"),
             lab(-365, 6.0),
             lab(-30, 6.5),
             lab(0, 130.0, "8480-6"),
@@ -281,7 +285,8 @@ def test_of_each_code_the_latest_value_before_and_after_counts() -> None:
     )
     pressure = {"loinc": "8480-6", "value": 130.0, "ucum": "%", "day_offset": 0}
     hba1c = {"loinc": "4548-4", "value": 6.5, "ucum": "%", "day_offset": -30}
-    assert row["baseline_labs"] == [hba1c, pressure]
+    egfr = {"loinc": "33914-3", "value": 60.0, "ucum": "%", "day_offset": -365}
+    assert row["baseline_labs"] == [egfr, hba1c, pressure]
     assert row["followup_labs"] == [hba1c | {"value": 7.5, "day_offset": 180}]
 
 

@@ -333,7 +333,7 @@ def _observed(
 def _costs(
     tables: Mapping[str, CdmTable], people: pl.DataFrame, findings: Findings
 ) -> pl.LazyFrame | None:
-    """Costs of visits; none where some hang on other events, as sums would be too small."""
+    """Costs of visits, on their first day; none where some hang on other events."""
     cost = tables.get("cost")
     if cost is None:
         return None
