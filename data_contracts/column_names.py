@@ -228,10 +228,16 @@ def resemblance(one: tuple[str, ...], other: tuple[str, ...]) -> float:
     where both are written as one word (for misspelt and fused words) and their numbers agree.
     """
     a, b = set(one), set(other)
-    dice = 2 * _weight(a & b) / max(_weight(a) + _weight(b), 1e-9)
+    shared = a & b
+    if all(word.isdecimal() for word in shared):
+        shared = set()  # numbers alone make no likeness
+    dice = 2 * _weight(shared) / max(_weight(a) + _weight(b), 1e-9)
     if dice == 1 or {w for w in a ^ b if w.isdecimal()}:
         return dice
-    ratio = difflib.SequenceMatcher(None, "".join(one), "".join(other), autojunk=False).ratio()
+    letters = difflib.SequenceMatcher(None, "".join(one), "".join(other), autojunk=False)
+    if letters.real_quick_ratio() < _LEAST_RATIO or letters.quick_ratio() < _LEAST_RATIO:
+        return dice  # upper bounds, as the ratio itself takes long
+    ratio = letters.ratio()
     return max(dice, 0.95 * ratio if ratio >= _LEAST_RATIO else 0.0)
 
 

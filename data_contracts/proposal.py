@@ -89,6 +89,15 @@ class _Fit:
     distinct: int
     code_of: Mapping[str, str | None] = dataclasses.field(default_factory=dict)
 
+    @property
+    def may_show(self) -> bool:
+        """Whether values are few, short and understood enough for a person to see them."""
+        return (
+            self.share >= _FITTING
+            and self.distinct <= _MOST_CODES
+            and max(map(len, self.code_of), default=0) <= _LONGEST_CODE
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class _Pair:
@@ -127,7 +136,8 @@ def propose(sample: pl.DataFrame, schema: type[dy.Schema], *, source: str) -> tu
             "or it is another table, or cells are parted by another character"
         )
     chosen: dict[str, _Pair] = {}
-    for pair in sorted(pairs, key=lambda pair: -pair.score):
+    likely = [pair for pair in pairs if pair.score >= DOUBTFUL]
+    for pair in sorted(likely, key=lambda pair: -pair.score):
         if pair.column not in chosen and all(
             pair.field != other.field for other in chosen.values()
         ):
@@ -159,8 +169,9 @@ def to_commented_toml(
     """
     table = f"tables.{contract.name}"
     lines = [
-        "# Proposed from the names of columns and a sample of values. Check every line: a line in",
-        "# doubt is commented out. Codes are this site's own values; keep the block at the site.",
+        "# Proposed from the names of columns and a sample of values. Check every line; lines in",
+        "# doubt are commented out. The table is refused until every column is mapped or ignored.",
+        "# Codes are this site's own values: keep this block at the site.",
         f"[{table}]",
         f"path = {_quoted(path)}",
     ]
@@ -169,9 +180,7 @@ def to_commented_toml(
     lines += ["ignore = ["]
     lines += [f"    {_quoted(p.column)},  # {p.reason}" for p in proposals if p.ignore] + ["]"]
     if unknown := [p for p in proposals if p.field is None and not p.ignore]:
-        lines.append(
-            "# Not recognized. Map each one or add it to ignore; else the table is refused:"
-        )
+        lines.append("# Not recognized; map each one onto a field, or add it to ignore:")
         lines += [f"#   {_quoted(p.column)}" for p in unknown]
     mapped = [p for p in proposals if p.field is not None]
     lines += ["", f"[{table}.columns]"]
@@ -200,7 +209,7 @@ def to_commented_toml(
 
 
 def _pairs(sample: pl.DataFrame, schema: type[dy.Schema]) -> Iterator[_Pair]:
-    """All columns and fields that deserve a thought."""
+    """All columns and fields with names that are at all alike."""
     spelt = {
         name: [words(phrase) for phrase in (name, *SPELLINGS.get(name, ()))]
         for name in schema.column_names()
@@ -216,29 +225,36 @@ def _pairs(sample: pl.DataFrame, schema: type[dy.Schema]) -> Iterator[_Pair]:
                 for phrase in phrases
             )
             if alike >= DOUBTFUL:
-                pair = _Pair(column.name, name, alike, _fit(values, name, schema.columns()[name]))
-                if pair.score >= DOUBTFUL:
-                    yield pair
+                fit = _fit(values, name, schema.columns()[name])
+                yield _Pair(column.name, name, alike, fit)
 
 
 def _mapped(pair: _Pair, free: Sequence[_Pair]) -> Proposal:
-    """A pair as a proposal, in doubt where a column that is still free fits nearly as well."""
-    rivals = [
-        other.column
-        for other in free
-        if other.field == pair.field and other.score > pair.score - _MARGIN
-    ]
+    """A pair as a proposal, with what is to be said for and against it."""
     alike = "a usual name" if pair.resemblance == 1 else f"name {pair.resemblance:.0%} alike"
     fit = pair.fit
     fits = f"{fit.share:.0%} of {fit.distinct} distinct values fit" if fit else "no values to see"
-    doubts = f"; {_quoted(rivals[0])} is as near" if rivals else ""
-    codes, unknown_codes = _codes(fit)
+    doubts = [
+        f"; {_quoted(other.column)} is as near"
+        for other in free
+        if other.field == pair.field and other.score > pair.score - _MARGIN
+    ][:1]
+    code_of = fit.code_of if fit else {}
+    codes: dict[str, tuple[str, ...]] = {}
+    for value, code in sorted(code_of.items()):
+        if code is not None and code != value:
+            codes[code] = (*codes.get(code, ()), value)
+    unknown_codes = tuple(sorted(value for value, code in code_of.items() if code is None))
+    if fit and not fit.may_show:
+        if codes and fit.share >= _FITTING:
+            doubts.append("; its values are too many or too long to show as codes")
+        codes, unknown_codes = {}, ()
     return Proposal(
         pair.column,
         pair.field,
         ignore=False,
-        confident=pair.score >= CONFIDENT and not rivals,
-        reason=f"{alike}; {fits}{doubts}",
+        confident=pair.score >= CONFIDENT and not doubts,
+        reason="".join((alike, "; ", fits, *doubts)),
         score=pair.score,
         codes=codes,
         unknown_codes=unknown_codes,
@@ -298,22 +314,6 @@ def _known_codes(name: str, column: dy.Enum) -> dict[str, str]:
 
 def _plain(value: str) -> str:
     return _NO_WORD.sub(" ", value.lower()).strip()
-
-
-def _codes(fit: _Fit | None) -> tuple[dict[str, tuple[str, ...]], tuple[str, ...]]:
-    """Code -> the site's values, and values without a code; nothing where values may not show."""
-    if (
-        fit is None
-        or fit.share < _FITTING
-        or fit.distinct > _MOST_CODES
-        or any(len(value) > _LONGEST_CODE for value in fit.code_of)
-    ):
-        return {}, ()
-    codes: dict[str, tuple[str, ...]] = {}
-    for value, code in sorted(fit.code_of.items()):
-        if code is not None and code != value:
-            codes[code] = (*codes.get(code, ()), value)
-    return codes, tuple(value for value, code in fit.code_of.items() if code is None)
 
 
 def _quoted(text: str) -> str:
