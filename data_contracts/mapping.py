@@ -72,7 +72,7 @@ class TableMapping:
             ManifestError: A key or value is wrong; fields and codes are checked by `apply`.
         """
         where = f"{file}: [tables.{table}]"
-        _known(section, _KEYS, where, "key")
+        _reject_unknown(section, where)
         path, separator = section.get("path"), section.get("separator", ",")
         if not isinstance(path, str) or not path.strip() or "\0" in path:
             raise ManifestError(f"{where} needs a path, as text")
@@ -85,6 +85,7 @@ class TableMapping:
                 f'{where}: the only encoding is "{ENCODING}"; convert the file, e.g. with iconv, '
                 "and leave the key out"
             )
+        codes = _subsection(section, "codes", where)
         mapping = cls(
             path=(file.parent / path).resolve(),
             separator=separator,
@@ -96,10 +97,9 @@ class TableMapping:
             codes={
                 name: {
                     code: _texts(values, f"{where}: codes.{name}.{code}")
-                    for code, values in _subsection(by_field, name, where).items()
+                    for code, values in _subsection(codes, name, f"{where}: codes").items()
                 }
-                for by_field in [_subsection(section, "codes", where)]
-                for name in by_field
+                for name in codes
             },
             constants={
                 name: _constant(value, f"{where}: constants.{name}")
@@ -176,7 +176,7 @@ class TableMapping:
             return values
         # Typed files may hold codes as numbers, which polars does not cast to codes.
         text = values.cast(pl.String).str.strip_chars()
-        return text.replace({value: code for code, of in codes.items() for value in of})
+        return text.replace({value.strip(): code for code, of in codes.items() for value in of})
 
     def _reject_contradictions(self, where: str) -> None:
         """Refuse what no contract and no file could make right."""
@@ -193,7 +193,7 @@ class TableMapping:
         for name, codes in self.codes.items():
             code_of: dict[str, str] = {}
             for code, values in codes.items():
-                for value in values:
+                for value in map(str.strip, values):
                     # The value is the site's own: the codes say enough.
                     if code_of.setdefault(value, code) != code:
                         raise ManifestError(
@@ -288,12 +288,12 @@ def _is_token(column: dy.Column) -> bool:
     return terms_of(column).classification == Classification.TOKEN
 
 
-def _known(section: Iterable[str], known: Sequence[str], where: str, kind: str) -> None:
+def _reject_unknown(section: Iterable[str], where: str) -> None:
     for name in section:
-        if name not in known:
-            near = difflib.get_close_matches(name, known, n=1)
-            hint = f"did you mean {near[0]!r}?" if near else f"known are {', '.join(known)}"
-            raise ManifestError(f"{where}: unknown {kind} {name!r}; {hint}")
+        if name not in _KEYS:
+            near = difflib.get_close_matches(name, _KEYS, n=1)
+            hint = f"did you mean {near[0]!r}?" if near else f"known are {', '.join(_KEYS)}"
+            raise ManifestError(f"{where}: unknown key {name!r}; {hint}")
 
 
 def _subsection(section: Mapping[str, object], key: str, where: str) -> Mapping[str, object]:

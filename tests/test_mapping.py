@@ -78,7 +78,7 @@ def test_a_section_that_is_written_reads_the_same(text: str) -> None:
 
 def test_columns_are_renamed_codes_translated_and_constants_added() -> None:
     text = columns(procedure_code="PROC_CD", network_status="PAR_IND")
-    text += '[tables.pa_request.codes.network_status]\nin = ["PAR", "IN"]\nout = ["NP"]\n'
+    text += '[tables.pa_request.codes.network_status]\nin = ["PAR ", "IN"]\nout = ["NP"]\n'
     text += '[tables.pa_request.constants]\nchannel = "X12"\nitem_sequence = 1\n'
     site = pl.LazyFrame(
         {
