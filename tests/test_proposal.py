@@ -178,12 +178,17 @@ def test_a_number_in_a_name_tells_columns_apart(name: str) -> None:
     assert resemblance(words("DX1"), words("DX_2")) == pytest.approx(1 / 3)
 
 
-def test_an_x12_element_before_a_name_decides_where_words_alone_would_not() -> None:
-    frame = sample(HI01_2_Diagnosis=["I10"], HI02_2_Diagnosis=["E119"], UM06_Haste=["U"])
-    proposals = propose(frame, REQUEST.schema, source="t.csv")
-    assert proposed_fields(proposals) == {
+def test_an_x12_element_before_a_name_counts_by_itself_and_the_words_after_it_do_too() -> None:
+    frame = sample(
+        TRN02_Token=["0f3a9c1e77b2d455"],
+        UM06_HasteOfTheReviewAskedFor=["U"],
+        HI01_2_Diagnosis=["I10"],
+        HI02_2_Diagnosis=["E119"],
+    )
+    assert proposed_fields(propose(frame, REQUEST.schema, source="t.csv")) == {
+        "TRN02_Token": "request_token",
+        "UM06_HasteOfTheReviewAskedFor": "level_of_service",
         "HI01_2_Diagnosis": "dx_principal",
-        "UM06_Haste": "level_of_service",
     }
 
 
