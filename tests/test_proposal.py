@@ -15,7 +15,7 @@ import polars as pl
 import pytest
 
 from data_contracts.catalog import CONTRACTS
-from data_contracts.column_names import identifier_in, words
+from data_contracts.column_names import identifier_in, resemblance, words
 from data_contracts.mapping import TableMapping, code_list
 from data_contracts.proposal import Proposal, propose, to_commented_toml
 from data_contracts.readers.findings import ReaderError
@@ -174,6 +174,22 @@ def test_a_field_has_one_column_and_a_second_one_as_good_makes_it_doubtful() -> 
 def test_a_number_in_a_name_tells_columns_apart(name: str) -> None:
     proposal = one(sample(**{"DX1": ["I10"], name: ["E119"]}), name)
     assert not proposal.confident
+    # One word of two is shared; a number weighs as much as two words: 2 * 1 / (3 + 3).
+    assert resemblance(words("DX1"), words("DX_2")) == pytest.approx(1 / 3)
+
+
+def test_an_x12_element_before_a_name_counts_by_itself_and_the_words_after_it_do_too() -> None:
+    frame = sample(
+        TRN02_Token=["0f3a9c1e77b2d455"],
+        UM06_HasteOfTheReviewAskedFor=["U"],
+        HI01_2_Diagnosis=["I10"],
+        HI02_2_Diagnosis=["E119"],
+    )
+    assert proposed_fields(propose(frame, REQUEST.schema, source="t.csv")) == {
+        "TRN02_Token": "request_token",
+        "UM06_HasteOfTheReviewAskedFor": "level_of_service",
+        "HI01_2_Diagnosis": "dx_principal",
+    }
 
 
 @pytest.mark.parametrize(
