@@ -619,6 +619,17 @@ def test_dependents_of_a_member_are_told_apart_by_birth_date_and_first_name(
     assert findings.notes.total() == 2
 
 
+def test_a_coverage_may_name_its_patient_by_an_absolute_address(tmp_path: Path) -> None:
+    for address in ("https://ehr.example.org/r4/Patient/ann", "Patient/ann/_history/3"):
+        child = COVERAGE | {
+            "relationship": concept(HL7 + "subscriber-relationship", "child"),
+            "beneficiary": {"reference": address},
+        }
+        events, _ = read_resources([INSURER, CLINIC, PATIENT, child, claim()], tmp_path)
+        token = TOKENS.patient(PAYER, "M123456", dependent="19800229Ann")
+        assert events["request"][0]["patient_token"] == token
+
+
 def test_the_crosswalk_and_the_coverage_name_payer_and_line(tmp_path: Path) -> None:
     crosswalk = Crosswalk(TOKENS, {"60054": Payer("payer-a", "COMM")}, {"123456789": "group-7"})
     events, _ = read_resources([*PARTIES, claim()], tmp_path, crosswalk)
