@@ -701,6 +701,20 @@ def test_codes_that_the_contract_does_not_hold_are_noted(tmp_path: Path) -> None
     }
 
 
+@pytest.mark.parametrize(
+    ("created", "expected"),
+    [
+        ("2024-02-29T23:59:60Z", datetime(2024, 3, 1)),  # a leap second
+        ("2024-03-01T10:00+05:30", datetime(2024, 3, 1, 4, 30)),
+        ("2024-03-01T00:00:00.5Z", datetime(2024, 3, 1, 0, 0, 0, 500_000)),
+        ("2024-03-01", datetime(2024, 3, 1)),
+    ],
+)
+def test_moments_are_in_utc(tmp_path: Path, created: str, expected: datetime) -> None:
+    events, _ = read_resources([*PARTIES, claim(created=created)], tmp_path)
+    assert events["request"][0]["submitted_at"] == expected
+
+
 def test_an_item_may_refer_to_the_order_that_names_its_code(tmp_path: Path) -> None:
     order = {
         "resourceType": "MedicationRequest",
