@@ -619,6 +619,17 @@ def test_dependents_of_a_member_are_told_apart_by_birth_date_and_first_name(
     assert findings.notes.total() == 2
 
 
+def test_a_coverage_may_name_its_patient_by_an_absolute_address(tmp_path: Path) -> None:
+    for address in ("https://ehr.example.org/r4/Patient/ann", "Patient/ann/_history/3"):
+        child = COVERAGE | {
+            "relationship": concept(HL7 + "subscriber-relationship", "child"),
+            "beneficiary": {"reference": address},
+        }
+        events, _ = read_resources([INSURER, CLINIC, PATIENT, child, claim()], tmp_path)
+        token = TOKENS.patient(PAYER, "M123456", dependent="19800229Ann")
+        assert events["request"][0]["patient_token"] == token
+
+
 def test_the_crosswalk_and_the_coverage_name_payer_and_line(tmp_path: Path) -> None:
     crosswalk = Crosswalk(TOKENS, {"60054": Payer("payer-a", "COMM")}, {"123456789": "group-7"})
     events, _ = read_resources([*PARTIES, claim()], tmp_path, crosswalk)
@@ -688,6 +699,20 @@ def test_codes_that_the_contract_does_not_hold_are_noted(tmp_path: Path) -> None
         "a diagnosis without ICD-10-CM code": 1,
         "a request whose provider is unknown": 1,
     }
+
+
+@pytest.mark.parametrize(
+    ("created", "expected"),
+    [
+        ("2024-02-29T23:59:60Z", datetime(2024, 3, 1)),  # a leap second
+        ("2024-03-01T10:00+05:30", datetime(2024, 3, 1, 4, 30)),
+        ("2024-03-01T00:00:00.5Z", datetime(2024, 3, 1, 0, 0, 0, 500_000)),
+        ("2024-03-01", datetime(2024, 3, 1)),
+    ],
+)
+def test_moments_are_in_utc(tmp_path: Path, created: str, expected: datetime) -> None:
+    events, _ = read_resources([*PARTIES, claim(created=created)], tmp_path)
+    assert events["request"][0]["submitted_at"] == expected
 
 
 def test_an_item_may_refer_to_the_order_that_names_its_code(tmp_path: Path) -> None:

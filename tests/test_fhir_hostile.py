@@ -262,6 +262,11 @@ def test_the_bundle_that_is_broken_below_is_whole(tmp_path: Path) -> None:
             "0001-01-01T00:00:00+14:00",  # before the first year in UTC
             "Bundle.entry[0].resource.created: no such day or time of day",
         ),
+        (
+            (*CLAIM, "created"),
+            "2024-03-01T10:60Z",
+            "Bundle.entry[0].resource.created: no such day or time of day",
+        ),
         ((*CLAIM, "use"), "preauth", "Bundle.entry[0].resource.use: neither preauthorization"),
         ((*CLAIM, "use"), None, "Bundle.entry[0].resource.use: text is asked, but it is null"),
         ((*CLAIM, "identifier", 0, "value"), "", "Bundle.entry[0].resource.identifier[0].value: "),

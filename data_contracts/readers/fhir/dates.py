@@ -56,7 +56,7 @@ def moment(element: Element, name: str, notes: Counter[str]) -> datetime | None:
         notes["a moment without time of day, taken as 00:00 UTC"] += 1
         start = _date(element, name, shape)
         return datetime(start.year, start.month, start.day)
-    leap = clock.endswith(":60")  # a leap second, which datetime does not know
+    leap = clock[6:] == ":60"  # a leap second, which datetime does not know
     iso = (
         f"{text[:10]}{clock[:-2] + '59' if leap else clock}"
         f"{'.' + fraction[:6].ljust(6, '0') if fraction else ''}"

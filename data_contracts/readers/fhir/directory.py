@@ -130,11 +130,10 @@ class Directory:
         Raises:
             ReaderError: It leads to a resource of another kind.
         """
-        name = reference and reference.text("reference")
-        if reference is None or name is None:
+        if reference is None:
             return None
-        name = name.partition("/_history/")[0]
-        fact = self.fact(name) or self.fact("/".join(name.rsplit("/", 2)[-2:]))
+        found = (self.fact(name) for name in _names(reference))
+        fact = next((each for each in found if each is not None), None)
         if fact is None or isinstance(fact, kind):
             return fact
         raise reference.wrong("reference", "it leads to a resource of another type than is asked")
@@ -192,11 +191,8 @@ class Directory:
             cover.token = self.crosswalk.tokens.patient(payer.pseudonym, member)
             member = None
         beneficiary = coverage.child("beneficiary")
-        name = beneficiary and beneficiary.text("reference")
-        if name:
-            self._waiting.setdefault(name.partition("/_history/")[0], []).append(
-                (cover, member, dependent)
-            )
+        for name in _names(beneficiary) if beneficiary else ():
+            self._waiting.setdefault(name, []).append((cover, member, dependent))
         return cover
 
     def _patient(self, patient: Element, names: tuple[str, ...]) -> Person:
@@ -238,6 +234,16 @@ class Directory:
             return cover.token
         who = self.find(resource.child("patient"), Person)
         return who.token if who else None
+
+
+def _names(reference: Element) -> list[str]:
+    """Names that a Reference may mean: its address as it stands, and its last type and id."""
+    address = reference.text("reference")
+    if address is None:
+        return []
+    address = address.partition("/_history/")[0]
+    short = "/".join(address.rsplit("/", 2)[-2:])
+    return [address] if short == address else [address, short]
 
 
 def _known(party: Party, crosswalk: Mapping[str, object]) -> str | None:

@@ -54,8 +54,8 @@ def read_fhir(
         findings: Where refusals and notes go.
         progress: Called with each file when it has been read.
 
-    Memory: one bundle (64 MB of JSON at most) or line (16 MB), the spool, and of NDJSON about 1 kB
-    for each patient with one coverage, and half of that for each Claim, Condition and order.
+    Memory: one bundle (64 MB of JSON at most) or line (16 MB), the spool, and of NDJSON about
+    0.5 kB for each patient with one coverage, and 0.3 kB for each Claim, Condition and order.
 
     Raises:
         ReaderError: There is no such file; or with `on_error = "fail"` the first refusal.
