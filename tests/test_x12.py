@@ -514,6 +514,27 @@ def test_without_a_principal_diagnosis_the_first_one_is_it(events: Spool, tmp_pa
     assert (item["dx_principal"], item["dx_other"]) == ("M54.16", ["M54.5"])
 
 
+def test_codes_of_no_code_system_are_left_out_of_a_request_and_counted(
+    events: Spool, tmp_path: Path
+) -> None:
+    body = f"""{ASKED.replace("*8189991234", "").replace("*093015", "").replace("*XX", "")} {EVENT}
+        PRV*PE*ZZ*1 HI*ABK:E11.9*ABF:4019*BK:4019
+        HL*5*4*SS*0 SV1*N4:0002821501 HL*6*4*SS*0 SV1*N4:00002821501"""
+    findings = read(interchange(REQUEST, body), events, tmp_path)
+    ten_digits, drug = rows(events, "request")
+    assert ten_digits["request_token"] == TOKENS.request("", "T7")
+    assert ten_digits["submitted_at"] == datetime(2024, 1, 5)  # no BHT05
+    assert "ndc" not in ten_digits
+    assert drug["ndc"] == "00002821501"
+    assert (drug["dx_principal"], drug["dx_other"]) == ("E11.9", [])
+    assert findings.notes == {
+        "a 278 whose requester has no identifier": 1,
+        "a diagnosis in ICD-9-CM": 1,
+        "a diagnosis that is no code of ICD-10-CM": 1,
+        "a drug code that is no National Drug Code of 11 digits": 1,
+    }
+
+
 def test_a_cancellation_is_a_request_that_says_so(events: Spool, tmp_path: Path) -> None:
     body = f"{ASKED.replace('*13*', '*01*')} {EVENT}"
     read(interchange(REQUEST, body), events, tmp_path)
@@ -565,6 +586,33 @@ def test_units_and_number_of_an_answer_are_those_of_what_is_certified(
     assert decision["authorization_token"] == TOKENS.authorization("payer-1", "AUTH1")
 
 
+def test_units_of_different_measures_make_no_sum(events: Spool, tmp_path: Path) -> None:
+    body = f"{ANSWERED} {ECHO} HCR*A1 HL*5*4*SS*0 HSD*VS*6 HL*6*4*SS*0 HSD*DY*6"
+    findings = read(interchange(RESPONSE, body), events, tmp_path)
+    assert "units_approved" not in rows(events, "decision")[0]
+    assert findings.notes == {"units of different measures in one answer": 1}
+
+
+def test_two_numbers_of_one_answer_and_an_unknown_action_are_counted(
+    events: Spool, tmp_path: Path
+) -> None:
+    body = f"{ANSWERED} {ECHO} HL*5*4*SS*0 HCR*A1*N1 HL*6*4*SS*0 HCR*A6*N2 HL*7*4*SS*0 HCR*51"
+    findings = read(interchange(RESPONSE, body), events, tmp_path)
+    assert rows(events, "decision")[0]["authorization_token"] == TOKENS.authorization(
+        "payer-1", "N1"
+    )
+    assert findings.notes == {
+        "a further authorization number of an answer": 1,
+        "278 HCR01: a code that the contract does not hold": 1,
+    }
+
+
+def test_a_response_without_an_answer_is_counted(events: Spool, tmp_path: Path) -> None:
+    findings = read(interchange(RESPONSE, f"{ANSWERED} {ECHO}"), events, tmp_path)
+    assert rows(events, "decision") == []
+    assert findings.notes == {"a response without an answer (HCR)": 1}
+
+
 def test_a_rejected_request_has_no_decision_and_is_counted(events: Spool, tmp_path: Path) -> None:
     body = f"{ANSWERED} {ECHO} AAA*N**15*N"
     findings = read(interchange(RESPONSE, body), events, tmp_path)
@@ -591,7 +639,7 @@ def test_an_event_without_a_trace_number_is_told_by_its_transaction(
         TOKENS.request("8189991234", "B1")  # BHT03, which a response repeats
     ]
     twice = f"{body} HL*5*3*EV*0 UM*HS*I"
-    with pytest.raises(ReaderError, match=r"\(TRN02\): two events .* one trace number"):
+    with pytest.raises(ReaderError, match=r"segment 14 \(HL\): a second event .* has no trace"):
         read(interchange(REQUEST, twice), events, tmp_path)
 
 
@@ -664,6 +712,23 @@ def test_an_institutional_claim_has_its_group_and_the_code_of_its_largest_line(
     assert [person["zip3"] for person in rows(events, "person")] == ["331"]
 
 
+def test_a_patient_who_died_and_patients_without_a_token(events: Spool, tmp_path: Path) -> None:
+    dead = INSURED.replace("SBR*P*18*******CI", "SBR*P*18 PAT*****D8*20240103")
+    nameless = "HL*3*1*22*1 NM1*IL*1*ROE*BO****MI*M9 NM1*PR*2*P*****PI*789312 HL*4*3*23*0 PAT*19"
+    memberless = "HL*5*1*22*0 NM1*IL*1*ROE*CY NM1*PR*2*P*****PI*789312"
+    line = "LX*1 SV1*HC:G0463*300*UN*1 DTP*472*DT*202401021530"
+    body = f"{BILLING} {dead} {CLAIM} {line} {nameless} {CLAIM} {memberless} {CLAIM}"
+    findings = read(interchange(PROFESSIONAL, body), events, tmp_path)
+    first, second, third = rows(events, "claim")
+    assert first["service_from"] == date(2024, 1, 2)
+    assert "patient_token" not in second | third
+    assert [person["died_on"] for person in rows(events, "person")] == [date(2024, 1, 3)]
+    assert findings.notes == {
+        "a dependent without a birth date or a first name": 1,
+        "a patient without a payer or a member id": 1,
+    }
+
+
 def test_a_line_may_hold_the_authorization_but_not_another_payers(
     events: Spool, tmp_path: Path
 ) -> None:
@@ -727,6 +792,21 @@ def test_a_payment_that_its_claims_do_not_explain_is_counted(events: Spool, tmp_
     paid = f"{PAID} CLP*C1*1*300*249.99 CAS*CO*45*50.01 NM1*QC*1*DOE*ANN****MI*M1"
     findings = read(interchange(REMITTANCE, paid), events, tmp_path)
     assert findings.notes == {"an 835 whose claims and PLB do not add up to its payment (BPR02)": 1}
+
+
+def test_a_claim_without_a_number_of_the_provider_is_told_by_the_payers(
+    events: Spool, tmp_path: Path
+) -> None:
+    claims = "CLP*0*1*300*125*0*12*P1 CAS*CO*45*175 NM1*QC*1*DOE*ANN****MI*M1"
+    both = f"{claims} {claims.replace('P1', 'P2')}"
+    findings = read(interchange(REMITTANCE, f"{PAID} {both}"), events, tmp_path)
+    assert [payment["claim_token"] for payment in rows(events, "payment")] == [
+        TOKENS.claim("1999999984", "P1"),
+        TOKENS.claim("1999999984", "P2"),
+    ]
+    assert findings.notes == {
+        "a payment without the provider's number of the claim (CLP01 is 0)": 2
+    }
 
 
 def test_codes_that_no_list_holds_are_left_out_and_counted(events: Spool, tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """Malformed X12: a named error or a counted refusal, never a crash, and never a value."""
 
+import gzip
 import random
 import re
 import time
@@ -141,6 +142,10 @@ MALFORMED = {
     "repetition": (
         replaced(REMITTANCE, "*^*", "*:*"),
         r"segment 1 \(ISA\): the delimiters .*ambiguous",
+    ),
+    "letter beyond ASCII in the header": (
+        replaced(REMITTANCE, "SENDER ", "SÉNDER"),
+        r"segment 1 \(ISA\): the header is not 106 characters",
     ),
     "mark in header": (
         replaced(REMITTANCE, "SENDER ", "SENDER~"),
@@ -316,6 +321,15 @@ def test_more_services_than_memory_should_hold_are_refused(events: Spool, tmp_pa
         read(text, events, tmp_path)
 
 
+def test_attachments_and_diagnoses_have_a_most(events: Spool, tmp_path: Path) -> None:
+    text = replaced(REQUEST, "SE*15", "PWK*77*EL~" * 101 + "SE*15")
+    with pytest.raises(ReaderError, match=r"segment 117 \(PWK01\): more than 100 attachments"):
+        read(text, events, tmp_path)
+    codes = "".join(f"*ABF:I{number}" for number in range(20, 46))  # 26 of them
+    findings = read(replaced(REQUEST, "*ABK:E119", "*ABK:E119" + codes), events, tmp_path)
+    assert findings.notes == {"a diagnosis beyond the first 25": 1}
+
+
 def test_a_directory_with_other_files_is_refused(events: Spool, tmp_path: Path) -> None:
     (tmp_path / "in").mkdir()
     (tmp_path / "in" / "a.pdf").write_text("x")
@@ -389,6 +403,21 @@ def test_a_file_that_cannot_be_unpacked_ends_the_file_not_the_reading(
     read_x12(folder, events, CROSSWALK, findings)
     assert claims(events) == 1
     assert len(findings.refused) == 1
+
+
+def test_a_file_that_ends_while_a_reader_looks_for_the_next_header_is_refused(
+    events: Spool, tmp_path: Path
+) -> None:
+    noise = random.Random(1).randbytes(4 << 20)  # noqa: S311 - does not pack, so blocks are many
+    packed = gzip.compress(replaced(REMITTANCE, "LX*", "?!*").encode() + noise)
+    file = tmp_path / "a.835.gz"
+    file.write_bytes(packed[: len(packed) // 2])
+    findings = Findings(on_error="quarantine")
+    read_x12(file, events, CROSSWALK, findings)
+    assert [re.sub(r".*835\.gz(, |: )", "", text)[:25] for text in findings.refused] == [
+        "segment 8: this is no seg",
+        "it cannot be unpacked (EO",
+    ]
 
 
 # --- blocks, sizes, memory -----------------------------------------------------------------------

@@ -1,7 +1,7 @@
 """X12 exchanges: 278 (request and response), 837 (professional, institutional) and 835.
 
 Read are the guides 005010X217, 005010X222A1, 005010X223A2 and 005010X221A1. An interchange is kept
-or refused as a whole.
+or refused as a whole. Segments for which events have no field are passed over.
 """
 
 from collections.abc import Callable
@@ -31,8 +31,8 @@ def read_x12(
     """Read a file, or all files of a directory and below it.
 
     Events are of the kinds request, decision, claim, payment and person. Memory: one block of
-    bytes, one claim or request, the events that the spool holds, and 16 bytes and the header for
-    each interchange (to find those that stand twice).
+    bytes, one claim or request, the events that the spool holds, and about 150 bytes for each
+    interchange (to find those that stand twice).
 
     Args:
         path: The file or directory.

@@ -21,7 +21,7 @@ _VOID = "8"
 
 
 class Claims:
-    """Turns an 837 into events: one `claim` per CLM, one `person` per patient.
+    """Turns an 837 into events: one `claim` per CLM, one `person` per loop of a patient.
 
     The claim that voids an earlier one (CLM05-3 is 8) is none, and counted.
     """

@@ -68,7 +68,7 @@ class InterchangeReader:
         self._crosswalk = crosswalk
         self._findings = findings
         self._digests: set[bytes] = set()
-        self._headers: set[tuple[str, ...]] = set()
+        self._headers: set[int] = set()
 
     def read(self, file: Path) -> None:
         """Read all interchanges of a file.
@@ -124,7 +124,7 @@ class InterchangeReader:
                 "IEA",
                 "this interchange stands in the sources twice, segment by segment; remove one",
             )
-        names = (*header[5:11], header[13])
+        names = hash((*header[5:11], header[13]))
         if names in self._headers:
             message.note("an interchange with the control number of another")
         self._digests.add(digest)

@@ -136,12 +136,15 @@ class Remittance:
             if not known:
                 raise message.error(segment, 1, "no payer with an identifier stands before it")
             self._payer = message.crosswalk.payer(known[0]).pseudonym
-        status = message.required(segment, 2)
+        number, status = message.required(segment, 1), message.required(segment, 2)
+        if number == "0":  # by the guide: the claim did not have one
+            message.note("a payment without the provider's number of the claim (CLP01 is 0)")
+            number = message.required(segment, 7)
         paid = message.amount(segment, 4)
         self._rest -= paid
         self._claim = _Claim(
             begin=message.stream.number,
-            token=message.crosswalk.tokens.claim(self._payee, message.required(segment, 1)),
+            token=message.crosswalk.tokens.claim(self._payee, number),
             status=codes.listed(status, CLAIM_STATUS, "835 CLP02", message),
             reversal=status == _REVERSAL,
             submitted=message.amount(segment, 3),

@@ -80,7 +80,7 @@ class Review:
         self._payer: Payer | None = None
         self._requester = ""
         self._taxonomy: str | None = None
-        self._tokens: set[str] = set()  # of the requests of this transaction set
+        self._has_untraced = False  # is an event told by the transaction's number (BHT03)?
         self._event: _Level | None = None  # the open one; what follows is of it
         self._trace = ""
         self._services: list[_Level] = []
@@ -214,6 +214,8 @@ class Review:
                 self._principal = diagnosis
             elif diagnosis and len(self._others) < _MOST_DIAGNOSES:
                 self._others.append(diagnosis)
+            elif diagnosis:
+                message.note(f"a diagnosis beyond the first {_MOST_DIAGNOSES}")
 
     def _period(self, segment: Segment) -> None:
         self._here(segment)
@@ -228,7 +230,9 @@ class Review:
 
     def _attachment(self, segment: Segment) -> None:
         level = self._here(segment)
-        level.attachments = min(level.attachments + 1, _MOST_ATTACHMENTS)
+        level.attachments += 1
+        if level.attachments > _MOST_ATTACHMENTS:
+            raise self._message.error(segment, 1, f"more than {_MOST_ATTACHMENTS} attachments")
 
     def _service(self, segment: Segment) -> None:
         message, fields = self._message, self._here(segment).fields
@@ -261,15 +265,15 @@ class Review:
         if event is None:
             return
         message, payer = self._message, self._payer
+        if not self._trace:
+            if self._has_untraced:
+                reason = "a second event of the transaction set has no trace number (TRN02)"
+                raise message.stream.error("HL", reason, event.begin)
+            self._has_untraced = True
         trace = self._trace or self._transaction
         token = message.crosswalk.tokens.request(self._requester, trace)
-        if token in self._tokens:
-            raise message.stream.error(
-                "TRN02", "two events of a transaction set bear one trace number", event.begin
-            )
         if payer is None:
             raise message.stream.error("HL", "its payer (NM1*X3) is not named", event.begin)
-        self._tokens.add(token)
         if not self._requester:
             message.note("a 278 whose requester has no identifier")
         patient = self._patients.token(payer.pseudonym)

@@ -76,9 +76,9 @@ class SegmentStream:
         self._searched = self._at + 1
         self.number = self._passed + 1
         header = _HEADER.match(self._data, self._at)
-        if header is None:
+        if header is None or not header.group().isascii():
             raise self.error("ISA", self._no_header())
-        text = decoded(header.group(), self.file, self._place("ISA"))
+        text = header.group().decode()
         self._element, self.component, self._terminator = text[3], text[104], text[105]
         # Before version 00402 this element was the interchange standards identifier, "U".
         later = text[84:89] >= "00402"
@@ -86,7 +86,7 @@ class SegmentStream:
         used = [self._element, self.component, self._terminator, self.repetition or ""]
         if (
             len(set(used)) < len(used)
-            or any(mark.isalnum() or mark == " " or not mark.isascii() for mark in used)
+            or any(mark.isalnum() or mark == " " for mark in used)
             or text.count(self._element) != len(_WIDTHS) + 1
             or text.count(self._terminator) != 1
         ):
@@ -188,8 +188,6 @@ class SegmentStream:
                 "the header is not 106 characters wide, or its element separator is not the same "
                 "throughout; export the file again, and let no editor change its blanks"
             )
-        if self._passed:
-            return "something other than a header (ISA) follows an interchange"
         return "the file does not begin with a header (ISA); this is no X12 file, or a part of one"
 
     def _next_header(self) -> int:
