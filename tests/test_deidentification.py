@@ -389,10 +389,13 @@ def test_legitimate_values_raise_no_alarm(table: str) -> None:
         check(table, pl.DataFrame({column: values}, schema={column: pl.String}))
 
 
-def test_numbers_that_are_legitimate_raise_no_alarm() -> None:
+def test_legitimate_numbers_and_nothing_at_all_raise_no_alarm() -> None:
     check("claim_payment", pl.DataFrame({"submitted": [1_250_000.0, 12_345_678.9, -3.5, None]}))
     check("pa_request", pl.DataFrame({"procedure_code": [99213], "rxcui": [1991302]}))
     check("pa_request", pl.DataFrame({"channel": [None, None]}))
+    check("pa_request", pl.DataFrame({"channel": pl.Series([object()], dtype=pl.Object)}))
+    check("pa_request", pl.DataFrame({"another": ["123-45-6789"]}))  # `check_columns` refuses it
+    check("pa_request", pl.DataFrame(schema={"channel": pl.String, "request_day": pl.Date}))
 
 
 def test_keyed_pseudonyms_and_tokens_raise_no_alarm() -> None:

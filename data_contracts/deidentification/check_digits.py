@@ -52,8 +52,8 @@ def dea(text: str) -> bool:
 def vin(text: str) -> bool:
     """A Vehicle Identification Number: the ninth sign checks the other 16 (49 CFR 565.15(c)).
 
-    >>> vin("1M8GDM9AXKP042788"), vin("1M8GDM9A1KP042788")
-    (True, False)
+    >>> vin("1M8GDM9AXKP042788"), vin("1M8GDM9A1KP042788"), vin("1" * 17)
+    (True, False, False)
     """
     signs = _alphanumeric(text)
     if signs.isdigit():  # no manufacturer has a code of digits alone

@@ -51,7 +51,7 @@ class Leaf:
         path: Its name for people, e.g. "baseline_labs.ucum".
         root: The table's column.
         columns: What the contract says of it: nothing of a field that it does not know, and several
-            columns where the fields of a JSON text are not told apart.
+            columns where a JSON text does not tell its fields apart.
         dtype: Type of the values.
         steps: How a frame with the root as "value" gets the leaf's single values there.
     """
@@ -135,6 +135,8 @@ def _leaves(leaf: Leaf) -> Iterator[Leaf]:
             pass  # of this type, values are the contract's
         case pl.Boolean() | pl.Null() | pl.Time() | pl.Duration():
             pass  # nothing identifies that is true, false, or a time without a day
+        case pl.Object():
+            pass  # stands in no file, and becomes no type of a contract
         case _:
             yield leaf
 
@@ -235,6 +237,4 @@ def _as_text(dtype: pl.DataType) -> pl.Expr:
         ).alias("value")
     if dtype == pl.Binary:
         return VALUE.bin.encode("base64")
-    if dtype == pl.Object:  # Python objects cannot stand in a file
-        return pl.lit(None, dtype=pl.String).alias("value")
     return VALUE.cast(pl.String).str.strip_chars()
