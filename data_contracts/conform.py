@@ -1,6 +1,6 @@
 """Columns as a source holds them become columns as a contract asks for; nothing is dropped."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Final
 
@@ -21,8 +21,9 @@ def conform(batch: pl.DataFrame, schema: type[dy.Schema]) -> tuple[pl.DataFrame,
     """Give a batch the contract's columns.
 
     Text becomes flags and lists, all else is left to the contract's cast, which counts what does
-    not fit. But of flags held as text or number polars would call 2 true and refuse text
-    altogether, and text that is no JSON list would fail its whole column: those are told apart.
+    not fit. What that cast would get wrong is told apart: of flags held as text or number polars
+    would call 2 true and refuse text altogether, text that is no JSON list would fail its whole
+    column, 12.5 would become the whole number 12, and a date the number of days since 1970.
 
     Args:
         batch: Rows as the source has them.
@@ -40,7 +41,7 @@ def conform(batch: pl.DataFrame, schema: type[dy.Schema]) -> tuple[pl.DataFrame,
             continue
         values = batch.get_column(name)
         if rule := broken_rule(values.dtype, column):
-            flags = _by_distinct(values, _breaks_flag if rule == "|flag" else _breaks_json)
+            flags = _by_distinct(values, _BREAKS[rule])
             broken.append(flags.fill_null(value=False).alias(name + rule))
         if values.dtype == pl.String and column.dtype != pl.String:
             values = _by_distinct(values, partial(_parse_text, column=column))
@@ -54,6 +55,10 @@ def broken_rule(held: pl.DataType, column: dy.Column) -> str:
         return "|flag"
     if _is_list_of_structs(column) and held == pl.String:
         return _JSON_RULE
+    if column.dtype.is_integer() and (held.is_float() or held.is_decimal()):
+        return "|whole"
+    if column.dtype.is_numeric() and held.is_temporal():
+        return "|number"
     return ""
 
 
@@ -103,6 +108,20 @@ def _breaks_flag(values: pl.Series) -> pl.Series:
 def _breaks_json(text: pl.Series) -> pl.Series:
     value = pl.col(text.name).str.strip_chars()
     return _evaluated(text, value.is_not_null() & ~_is_json_list(value))
+
+
+def _breaks_whole(numbers: pl.Series) -> pl.Series:
+    value = pl.col(numbers.name).cast(pl.Float64)
+    return _evaluated(numbers, value.is_not_null() & ~(value == value.round()))
+
+
+_BREAKS: Final[Mapping[str, Callable[[pl.Series], pl.Series]]] = {
+    "|flag": _breaks_flag,
+    _JSON_RULE: _breaks_json,
+    "|whole": _breaks_whole,
+    "|number": pl.Series.is_not_null,
+}
+"""Rule -> which values break it."""
 
 
 def _evaluated(values: pl.Series, made: pl.Expr) -> pl.Series:

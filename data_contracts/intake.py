@@ -18,6 +18,7 @@ import polars as pl
 from data_contracts.catalog import CONTRACTS, Contract
 from data_contracts.conform import conform, json_hint
 from data_contracts.deidentification.columns import check_columns
+from data_contracts.deidentification.geography import mask_zip3
 from data_contracts.deidentification.values import check_values
 from data_contracts.errors import GroundTruthError, ManifestError
 from data_contracts.fields import terms_of
@@ -181,6 +182,8 @@ def _of_source(
             for rule in rules:
                 counts.reject(rule, made.filter(rule))
             made = made.filter(~pl.any_horizontal(*rules)).drop(*rules)
+        if "zip3" in made.columns:
+            made = made.with_columns(mask_zip3(pl.col("zip3")))
         valid, failure = schema.filter(made, cast=True)
         if len(failure):
             broken = failure.details()

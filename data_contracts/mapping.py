@@ -12,6 +12,9 @@
     [tables.pa_request.constants]            # the same value on every row
     channel = "X12"
 
+An age in years may be mapped onto `age_band` and a ZIP code onto `zip3`: what is finer is dropped
+before anything else sees it.
+
 One column may feed several fields; a field has one column. A column that bears a field's own name
 needs no line, but may have codes. A column that is neither mapped, nor ignored, nor a field fails
 the table: nothing passes, and nothing is lost, by being unknown. Numbers are taken as they stand;
@@ -29,9 +32,11 @@ import dataframely as dy
 import polars as pl
 
 from data_contracts.column_names import identifier_in
+from data_contracts.deidentification.ages import age_band
 from data_contracts.deidentification.columns import UnknownColumnError
 from data_contracts.errors import ManifestError
 from data_contracts.fields import Classification, terms_of
+from data_contracts.readers.tabular import PROVENANCE
 
 ENCODING: Final = "utf8"
 """The only encoding of text that is read."""
@@ -115,9 +120,15 @@ class TableMapping:
             section["separator"] = self.separator
         if self.ignore:
             section["ignore"] = list(self.ignore)
-        for key in ("columns", "codes", "constants"):
-            if content := getattr(self, key):
-                section[key] = content
+        if self.columns:
+            section["columns"] = dict(self.columns)
+        if self.codes:
+            section["codes"] = {
+                name: {code: list(values) for code, values in codes.items()}
+                for name, codes in self.codes.items()
+            }
+        if self.constants:
+            section["constants"] = dict(self.constants)
         return section
 
     def apply(self, frame: pl.LazyFrame, schema: type[dy.Schema], *, source: str) -> pl.LazyFrame:
@@ -138,7 +149,7 @@ class TableMapping:
         """
         self._check(schema, source)
         present = frame.collect_schema().names()
-        kept = [name for name in present if name not in self.ignore]
+        kept = [name for name in present if name not in (*self.ignore, *PROVENANCE)]
         mapped = set(self.columns.values())
         own = {name: name for name in kept if name in schema.columns() and name not in mapped}
         self._check_header(kept, own, schema, source)
@@ -156,6 +167,7 @@ class TableMapping:
                     f"{source}: codes of field {name} are given, but no column; map one onto it"
                 )
         return frame.select(
+            *(name for name in PROVENANCE if name in present),
             *(
                 self._translated(name, pl.col(column), schema).alias(name)
                 for name, column in origins.items()
@@ -169,6 +181,8 @@ class TableMapping:
     def _translated(self, name: str, values: pl.Expr, schema: type[dy.Schema]) -> pl.Expr:
         """Values of a field in the contract's codes."""
         codes = self.codes.get(name, {})
+        if name in _COARSENED:
+            return _COARSENED[name](values.cast(pl.String).str.strip_chars())
         if not codes and not isinstance(schema.columns()[name], dy.Enum):
             return values
         # Typed files may hold codes as numbers, which polars does not cast to codes.
@@ -258,6 +272,24 @@ class TableMapping:
                 f"{', '.join(map(repr, unknown))} neither mapped nor ignored. Map each one onto a "
                 "field under columns, or list it under ignore."
             )
+
+
+def _age_band(age: pl.Expr) -> pl.Expr:
+    """Bands as they are; ages in whole years in their band."""
+    years = age.str.extract(r"^([0-9]{1,3})$").cast(pl.Int16)
+    return pl.when(years.is_null()).then(age).otherwise(age_band(years).cast(pl.String))
+
+
+def _zip3(code: pl.Expr) -> pl.Expr:
+    """The first three digits of ZIP codes (with five or nine); the gate masks restricted ones."""
+    return pl.coalesce(code.str.extract(r"^([0-9]{3})[0-9]{2}(?:-?[0-9]{4})?$"), code)
+
+
+_COARSENED: Final[Mapping[str, Callable[[pl.Expr], pl.Expr]]] = {
+    "age_band": _age_band,
+    "zip3": _zip3,
+}
+"""Fields that may be mapped from a finer column: field -> what is left of its values."""
 
 
 def code_list(column: dy.Column) -> tuple[str, ...]:

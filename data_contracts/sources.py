@@ -117,7 +117,7 @@ def _flat_file(manifest: SiteManifest, name: str, path: Path, label: str) -> Sou
     mapping = manifest.mappings.get(name)
     if mapping is None:
         return Source.lazy(label, scan(path))
-    frame = scan(path, separator=mapping.separator)
+    frame = scan(path, separator=mapping.separator, ignore=mapping.ignore)
     return Source.lazy(label, mapping.apply(frame, CONTRACTS[name].schema, source=label))
 
 

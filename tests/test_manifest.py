@@ -52,11 +52,14 @@ def test_a_name_that_is_no_pseudonym_is_refused_and_not_repeated(
         (f'site = "a"\n{TABLES}', r"site must be a section, headed \[site\], and is a str"),
         (f'[[site]]\nname = "a"\n{TABLES}', r"site must be a section.* is a list"),
         (f'tables = ["t.csv"]\n{SITE}', r"tables must be a section.* is a list"),
-        (SITE, r"\[tables\] is missing"),
+        (SITE, r"no data: name a contract table under \[tables\], or a source"),
         (f"{SITE}[tables]\npa_request = 3\n", "pa_request in .* must be the path"),
         (f'{SITE}[tables]\npa_request = ""\n', "pa_request in .* must be the path"),
         (f'{SITE}[tables]\npa_request = "a\\u0000"\n', "pa_request in .* must be the path"),
-        (f"{SITE}[tables]\npa_request.path = 't'\n", "pa_request in .* must be the path"),
+        (f"{SITE}[tables]\npa_request.path = 3\n", r"\[tables.pa_request\] needs a path"),
+        (f"{SITE}{TABLES}[sources]\nedi = 't'\n", "unknown source 'edi'"),
+        (f"{SITE}{TABLES}[sources]\nx12 = 1\n", r"x12 in \[sources\] must be the path"),
+        (f"{SITE}{TABLES}[crosswalk]\npayer = 't'\n", "unknown key 'payer'; did you mean 'payers'"),
     ],
 )
 def test_a_wrong_key_or_type_is_named(tmp_path: Path, text: str, reason: str) -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from data_contracts.catalog import CONTRACTS
 from data_contracts.deidentification.columns import UnknownColumnError
-from data_contracts.intake import read_table
+from data_contracts.intake import read_tables
 from data_contracts.manifest import ManifestError, SiteManifest
 from data_contracts.mapping import TableMapping
 from data_contracts.readers.tabular import scan
@@ -139,6 +139,9 @@ def test_an_ignored_column_is_not_even_looked_at(tmp_path: Path) -> None:
     site.collect().write_parquet(tmp_path / "t.parquet")
     plan = read.apply(scan(tmp_path / "t.parquet"), REQUEST, source=SOURCE).explain()
     assert "PROJECT 1/2 COLUMNS" in plan
+    site.collect().write_csv(tmp_path / "t.csv")
+    text = scan(tmp_path / "t.csv", ignore=read.ignore)
+    assert "PROJECT 1/2 COLUMNS" in read.apply(text, REQUEST, source=SOURCE).explain()
 
 
 def test_no_row_is_read_while_a_mapping_is_applied(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -164,7 +167,7 @@ def test_a_mapped_file_gives_the_table_that_a_file_with_the_contracts_names_give
     read = parse(section, "pa_decision")
     read.apply(own.lazy(), DECISION, source=SOURCE).collect().write_csv(tmp_path / "mapped.csv")
     plain_table, mapped_table = (
-        read_table("pa_decision", path, SiteManifest("site-1", "provider", {"pa_decision": path}))
+        read_tables(SiteManifest("site-1", "provider", {"pa_decision": path}))["pa_decision"]
         for path in (tmp_path / "plain.csv", tmp_path / "mapped.csv")
     )
     assert set(plain["action_code"]) & set(words)  # the codes were translated, and back

@@ -3,6 +3,7 @@
 import mmap
 import re
 from collections import Counter
+from collections.abc import Collection
 from pathlib import Path
 from typing import Final
 
@@ -21,7 +22,7 @@ _LONGEST_LINE = 8 << 20
 _QUOTED_CELL = r'(^|,)"(?:[^"]|"")*"'
 
 
-def scan(path: Path, *, separator: str = ",") -> pl.LazyFrame:
+def scan(path: Path, *, separator: str = ",", ignore: Collection[str] = ()) -> pl.LazyFrame:
     """A table as a lazy frame; CSV columns are all text, so that nothing is guessed.
 
     Only headers and line ends are looked at here. A line of a CSV file without any value is no row.
@@ -32,13 +33,14 @@ def scan(path: Path, *, separator: str = ",") -> pl.LazyFrame:
         path: A `.csv` file (UTF-8, header line, comma), a `.parquet` file, or a directory of
             `.parquet` parts and nothing else (but for `_SUCCESS` and dotfiles).
         separator: What parts the cells of a CSV line.
+        ignore: Columns that are never read.
 
     Raises:
         ReaderError: It does not exist, is empty, or cannot be read as what its name says.
     """
     try:
         if path.is_dir():
-            return _scan_parts(path)
+            return _scan_parts(path).drop(ignore, strict=False)
         found = path.is_file()
     except OSError as error:
         raise _unreadable(path, error) from None
@@ -46,7 +48,7 @@ def scan(path: Path, *, separator: str = ",") -> pl.LazyFrame:
         raise ReaderError(f"{path}: no such file; correct the path under [tables] in site.toml")
     match path.suffix.lower():
         case ".parquet":
-            frame = _located(pl.scan_parquet(path, glob=False), path)
+            frame = _located(pl.scan_parquet(path, glob=False), path).drop(ignore, strict=False)
         case ".csv":
             _reject_long_lines(path)
             frame = pl.scan_csv(
@@ -54,7 +56,7 @@ def scan(path: Path, *, separator: str = ",") -> pl.LazyFrame:
             )
             reject_short_lines(path, len(_header(frame, path)), separator=separator)
             blank = pl.all_horizontal(pl.exclude(PROVENANCE).is_null())
-            frame = _located(frame, path).filter(~blank)
+            frame = _located(frame, path).drop(ignore, strict=False).filter(~blank)
         case suffix:
             raise ReaderError(
                 f"{path}: files of type {suffix!r} are not read; use .csv or .parquet"
