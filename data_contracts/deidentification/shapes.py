@@ -98,7 +98,7 @@ SHAPES: Final = (
     Shape("C", rf"(?i){_W}(?:aged?|yo)[\s:=]*(?:of\s*)?{_OVER_89}{_D_}"),
     Shape("C", rf"(?i){_D}{_OVER_89}[\s-]*(?:y(?:ea)?rs?|years?|y\.?\s*/?o\.?){_W_}"),
     Shape("C", rf"^\s*(?:{_YEAR}[-/]{_MONTH}|{_ANY_MONTH}/{_YEAR})\s*$", sure=False),
-    # (E) before (D): a telephone number behind "fax"
+    # (E) fax numbers, which are of class (D) without the word
     Shape(
         "E",
         r"(?i)(?:^|[^a-z])(?:tele)?fax(?:[\s#:._-]*(?:no|num|number))?[\s#:.=_-]*\+?[0-9(]"
@@ -155,11 +155,7 @@ SHAPES: Final = (
     ),
     Shape("K", r"^\s*[A-Z]{1,2}[0-9]{6,8}\s*$", sure=False),
     # (L) vehicles
-    Shape(
-        "L",
-        rf"{_W}{_VIN}{{8}}[0-9Xx]{_VIN}{{4}}[0-9]{{4}}{_W_}",
-        check=check_digits.vin,
-    ),
+    Shape("L", rf"{_W}{_VIN}{{8}}[0-9Xx]{_VIN}{{4}}[0-9]{{4}}{_W_}", check=check_digits.vin),
     Shape("L", r"(?i)(?:^|[^a-z])(?:vin|plate|licen[cs]e\s*plate)[\s#:._-]+[0-9a-z-]*[0-9]"),
     # (M) devices
     Shape("M", r"\(01\)\s*[0-9]{14}"),  # GS1: the device identifier of a UDI
