@@ -798,8 +798,8 @@ def test_a_claim_without_a_number_of_the_provider_is_told_by_the_payers(
     events: Spool, tmp_path: Path
 ) -> None:
     claims = "CLP*0*1*300*125*0*12*P1 CAS*CO*45*175 NM1*QC*1*DOE*ANN****MI*M1"
-    both = f"{claims} {claims.replace('P1', 'P2')}"
-    findings = read(interchange(REMITTANCE, f"{PAID} {both}"), events, tmp_path)
+    second = claims.replace("P1", "P2")
+    findings = read(interchange(REMITTANCE, f"{PAID} {claims} {second}"), events, tmp_path)
     assert [payment["claim_token"] for payment in rows(events, "payment")] == [
         TOKENS.claim("1999999984", "P1"),
         TOKENS.claim("1999999984", "P2"),

@@ -621,3 +621,17 @@ def test_a_hundred_thousand_mutations_end_in_rows_or_named_refusals(
 ) -> None:
     # Ten in a file: so what a mutation does to its neighbours is tried, too.
     survive(10_000, 10, 2, events, tmp_path)
+
+
+@needs_samples
+def test_no_event_holds_an_identifier(events: Spool, tmp_path: Path) -> None:
+    texts = samples()
+    secret = identifiers(texts)
+    (tmp_path / "all.x12").write_bytes(b"".join(texts))
+    findings = Findings(on_error="quarantine")
+    read_x12(tmp_path / "all.x12", events, CROSSWALK, findings)
+    assert len(findings.refused) == 1  # the sample with a payment in month 23
+    for kind in EVENTS:
+        for row in events.scan(kind).drop("file").collect().iter_rows():
+            cells = [cell for cell in row if isinstance(cell, str)]
+            assert not [cell for cell in cells if secret.fullmatch(cell)], kind
