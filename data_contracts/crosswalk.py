@@ -37,19 +37,32 @@ class Crosswalk:
         tokens: The network's tokens.
         payers: Normal identifier -> payer.
         providers: Normal identifier -> pseudonym of the provider group.
+        own: The payer that the site is, which messages without a payer concern; None elsewhere.
+        business_line: Line of business where neither a message nor the crosswalk tells.
     """
 
     tokens: Tokens
     payers: Mapping[str, Payer] = field(default_factory=dict)
     providers: Mapping[str, str] = field(default_factory=dict)
+    own: Payer | None = None
+    business_line: str | None = None
 
     @classmethod
-    def load(cls, tokens: Tokens, files: Mapping[str, Path]) -> "Crosswalk":
+    def load(
+        cls,
+        tokens: Tokens,
+        files: Mapping[str, Path],
+        *,
+        own: str | None = None,
+        business_line: str | None = None,
+    ) -> "Crosswalk":
         """Read a site's crosswalks.
 
         Args:
             tokens: The network's tokens.
             files: "payers" or "providers" -> CSV file; either may be missing.
+            own: Pseudonym of the site where it is a payer.
+            business_line: Line of business where nothing else tells.
 
         Raises:
             ManifestError: A file cannot be read, or a line of it cannot be used.
@@ -62,16 +75,17 @@ class Crosswalk:
                 if line and line not in BUSINESS_LINES:
                     known = ", ".join(BUSINESS_LINES)
                     raise ManifestError(f"{where}: the business line is not one of {known}")
-                payers[identifier] = Payer(pseudonym, line or None)
+                payers[identifier] = Payer(pseudonym, line or business_line)
         if "providers" in files:
             lines = _lines(files["providers"], ("identifier", "pseudonym"))
             providers = {identifier: pseudonym for identifier, pseudonym, _ in lines}
-        return cls(tokens, payers, providers)
+        payer = Payer(own, business_line) if own else None
+        return cls(tokens, payers, providers, payer, business_line)
 
     def payer(self, identifier: str) -> Payer:
         """The payer with this identifier."""
         known = self.payers.get(normal(identifier))
-        return known or Payer(self.tokens.pseudonym("payer", identifier))
+        return known or Payer(self.tokens.pseudonym("payer", identifier), self.business_line)
 
     def provider(self, identifier: str) -> str:
         """Pseudonym of the provider group with this identifier."""

@@ -8,7 +8,7 @@ synthetic: only the latter two may be used with reproducible noise or without no
     [sources]            x12, fhir, omop: files or folders that tell of several tables
     [sources.postgresql] tables of a database                 see `data_contracts.readers.database`
     [deidentification]   on which legal ground                see `deidentification.policy`
-    [crosswalk]          payers, providers: who is who        see `data_contracts.crosswalk`
+    [crosswalk]          payers, providers, business_line     see `data_contracts.crosswalk`
 """
 
 import difflib
@@ -27,7 +27,7 @@ from data_contracts.errors import ManifestError
 from data_contracts.fields import Role
 from data_contracts.mapping import TableMapping
 from data_contracts.readers.database import Database
-from data_contracts.vocabulary import PSEUDONYM_PATTERN
+from data_contracts.vocabulary import BUSINESS_LINES, PSEUDONYM_PATTERN
 
 MANIFEST_NAME = "site.toml"
 _KEYS = (
@@ -80,6 +80,7 @@ class SiteManifest:
         database: Tables of a database, or None.
         policy: On which legal ground the tables are used.
         crosswalk: "payers" or "providers" -> file, absolute.
+        business_line: Line of business of requests whose payer has none in the crosswalk, or "".
         folder: Where the site.toml lies; None for a site that has none.
     """
 
@@ -99,6 +100,7 @@ class SiteManifest:
     database: Database | None = None
     policy: Policy = field(default_factory=Policy)
     crosswalk: Mapping[str, Path] = field(default_factory=dict)
+    business_line: str = ""
     folder: Path | None = None
 
     @property
@@ -155,7 +157,7 @@ class SiteManifest:
         }
         policy = _section(raw, "deidentification", file) if "deidentification" in raw else {}
         crosswalk = _section(raw, "crosswalk", file) if "crosswalk" in raw else {}
-        _reject_unknown(crosswalk, ("payers", "providers"), file, "key")
+        _reject_unknown(crosswalk, ("payers", "providers", "business_line"), file, "key")
         return cls(
             name=_pseudonym(site, "name", file),
             role=_choice(site, "role", get_args(Role), file),
@@ -183,7 +185,14 @@ class SiteManifest:
                 else None
             ),
             policy=Policy.parse(policy, file),
-            crosswalk={name: _path(crosswalk, name, file, "crosswalk") for name in crosswalk},
+            crosswalk={
+                name: _path(crosswalk, name, file, "crosswalk")
+                for name in ("payers", "providers")
+                if name in crosswalk
+            },
+            business_line=_choice(
+                crosswalk, "business_line", ("", *BUSINESS_LINES), file, default=""
+            ),
             folder=file.parent.resolve(),
         )
 
@@ -224,8 +233,11 @@ class SiteManifest:
             content["sources"] = sources
         if policy := self.policy.section(written):
             content["deidentification"] = policy
-        if self.crosswalk:
-            content["crosswalk"] = {name: written(path) for name, path in self.crosswalk.items()}
+        crosswalk = {name: written(path) for name, path in self.crosswalk.items()}
+        if self.business_line:
+            crosswalk["business_line"] = self.business_line
+        if crosswalk:
+            content["crosswalk"] = crosswalk
         file.write_text(tomli_w.dumps(content), encoding="utf-8")
         return file
 

@@ -98,7 +98,12 @@ class Sources:
     @cache  # noqa: B019
     def _events(self) -> Spool:
         manifest = self._manifest
-        crosswalk = Crosswalk.load(manifest.policy.tokens(), manifest.crosswalk)
+        crosswalk = Crosswalk.load(
+            manifest.policy.tokens(),
+            manifest.crosswalk,
+            own=(manifest.group or manifest.name) if manifest.role == "payer" else None,
+            business_line=manifest.business_line or None,
+        )
         events = self._stack.enter_context(spool(manifest.folder or Path(gettempdir())))
         for name, read in _PARSERS.items():
             if name in manifest.exchanges:

@@ -177,6 +177,7 @@ _CROSSWALK = """\
 # CSV files that name payers (identifier,pseudonym,business_line) and provider groups
 # (identifier,pseudonym). Whoever they do not list gets a keyed pseudonym.
 # [crosswalk]
+# business_line = "COMM"      # of payers without one: MA, MCD_MCO, CHIP, QHP_FFE or COMM
 # payers = "payers.csv"
 # providers = "providers.csv\""""
 

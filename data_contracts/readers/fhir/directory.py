@@ -150,7 +150,7 @@ class Directory:
         """The payer of a Reference: by any identifier in the crosswalk, else by the first."""
         party = self.party(reference)
         identifier = party and _known(party, self.crosswalk.payers)
-        return None if identifier is None else self.crosswalk.payer(identifier)
+        return self.crosswalk.own if identifier is None else self.crosswalk.payer(identifier)
 
     def group(self, party: Party) -> str | None:
         """The provider group: by any identifier in the crosswalk, else by the first."""
