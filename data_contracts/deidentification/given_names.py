@@ -3,8 +3,6 @@
 Two words may be a person or a code's label ("Jane Doe", "Skin Cancer"); a given name tells them
 apart. A name that is also a word (Grace, Mark, Rose, Will) is left out, so the list is a tripwire
 and no proof.
-
-Source: Social Security Administration, popular baby names of the last 100 years.
 """
 
 from typing import Final

@@ -83,7 +83,7 @@ class SiteCheck:
         failures: Why tables could not be accepted, one sentence each.
         tasks: Tasks whose tables the site has.
         refused: Units of exchanges (interchanges, bundles) that were set aside, with place.
-        notes: What readers left out of rows that they kept -> how often.
+        notes: What readers noted of records that they kept -> how often.
     """
 
     name: str

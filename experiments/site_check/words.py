@@ -23,9 +23,7 @@ def print_check(check: SiteCheck, console: Console) -> None:
         tasks.add_row(task.name, f"{task.rows:,}", f"{task.patients:,}", label_rate(task), here)
     console.print(*([tables] if check.tables else []), *([tasks] if check.tasks else []))
     for what, count in check.notes.items():
-        console.print(
-            f"left out {count:,} times: {what}", highlight=False, markup=False, soft_wrap=True
-        )
+        console.print(f"noted {count:,} x: {what}", highlight=False, markup=False, soft_wrap=True)
     verdict, findings = judge(check)
     for finding in findings:
         if not finding.blocks:
