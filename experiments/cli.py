@@ -32,7 +32,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     add_completion=False,
 )
-network_app = typer.Typer(help="Synthetic networks whose truth is known.", no_args_is_help=True)
+network_app = typer.Typer(help="Networks of sites: synthetic ones, and keys.", no_args_is_help=True)
 data_app = typer.Typer(help="Public data sets.", no_args_is_help=True)
 site_app = typer.Typer(help="A participant site's own commands.", no_args_is_help=True)
 contracts_app = typer.Typer(help="Data contracts.", no_args_is_help=True)
@@ -213,6 +213,17 @@ def network_generate(
     typer.echo(f"the truth, which no site holds, in {out / 'truth'}")
 
 
+@network_app.command("key")
+def network_key(
+    file: Annotated[Path, typer.Argument(help="File to write; must not exist.")],
+) -> None:
+    """Make the key of a network's tokens; it goes to the sites and never to the coordinator."""
+    from data_contracts.deidentification.policy import write_key
+
+    write_key(file)
+    typer.echo(f"{file}: hand it to every site of the network over a channel that you trust")
+
+
 @data_app.command("list")
 def data_list() -> None:
     """List the public data sets."""
@@ -250,6 +261,49 @@ def data_fetch(
     for file in files:
         typer.echo(f"{file}")
     typer.echo(f"Licence: {source.licence}\nCite: {source.citation}")
+
+
+@site_app.command("init")
+def site_init(
+    folder: Annotated[Path, typer.Argument(help="The site's folder; made if there is none.")],
+    name: Annotated[str, typer.Option(help="Pseudonym of the site in the network.")] = "",
+    role: Annotated[str, typer.Option(help="payer or provider.")] = "",
+    table: Annotated[
+        list[str] | None, typer.Option(help="CONTRACT=FILE, for each flat file; repeat it.")
+    ] = None,
+    x12: Annotated[Path | None, typer.Option(help="File or folder of X12 interchanges.")] = None,
+    fhir: Annotated[Path | None, typer.Option(help="File or folder of FHIR resources.")] = None,
+    omop: Annotated[Path | None, typer.Option(help="Folder of an OMOP CDM extract.")] = None,
+    mode: Annotated[
+        str, typer.Option(help="safe_harbor, expert_determination or limited_data_set.")
+    ] = "",
+    certificate: Annotated[str, typer.Option(help="Id of the expert's certificate.")] = "",
+    dua: Annotated[str, typer.Option(help="Id of the data use agreement.")] = "",
+    expires: Annotated[str, typer.Option(help="Last day of either, as YYYY-MM-DD.")] = "",
+    key_file: Annotated[Path | None, typer.Option(help="File with the network's key.")] = None,
+) -> None:
+    """Write a commented site.toml; asks for what is not given. Proposes how columns are mapped."""
+    from experiments.site_init import answered, init_site
+
+    def ask(question: str, default: str) -> str:
+        return str(typer.prompt(question, default=default)) if sys.stdin.isatty() else default
+
+    answers = answered(
+        ask,
+        name=name,
+        role=role,
+        tables=table or [],
+        exchanges={"x12": x12, "fhir": fhir, "omop": omop},
+        mode=mode,
+        certificate=certificate,
+        dua=dua,
+        expires=expires,
+        key_file=key_file,
+    )
+    file, steps = init_site(folder, answers)
+    typer.echo(f"{file}: read it, then")
+    for number, step in enumerate(steps, start=1):
+        typer.echo(f"  {number}. {step}")
 
 
 @site_app.command("check")

@@ -4,11 +4,11 @@ Columns of flat files that are not named as in the contract get a proposal; the 
 are looked at for that, their header and a sample of rows, and nothing else is kept of them.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import date
 from pathlib import Path
-from typing import Final
+from typing import Final, cast, get_args
 
 import polars as pl
 
@@ -22,6 +22,8 @@ from data_contracts.proposal import propose, to_commented_toml
 from data_contracts.readers.tabular import PROVENANCE, scan
 
 SAMPLE_ROWS: Final = 10_000
+_USUAL = ("pa_request", "pa_decision", "claim_payment", "clinical_outcome")
+_KEY_FILE = "network.key"
 _SEPARATORS = (",", ";", "\t", "|")
 
 
@@ -52,6 +54,89 @@ class Answers:
     dua: str = ""
     expires: date | None = None
     key_file: Path | None = None
+
+
+def answered(
+    ask: Callable[[str, str], str],
+    *,
+    name: str,
+    role: str,
+    tables: Sequence[str],
+    exchanges: Mapping[str, Path | None],
+    mode: str,
+    certificate: str,
+    dua: str,
+    expires: str,
+    key_file: Path | None,
+) -> Answers:
+    """Answers from options, and questions for what they leave open.
+
+    Args:
+        ask: Asks a person: question and default -> answer; gives the default where nobody is there.
+        name: See `Answers`, as are the others; "" or None where not given.
+        role: payer or provider.
+        tables: CONTRACT=FILE.
+        exchanges: "x12", "fhir" or "omop" -> path.
+        mode: The legal ground.
+        certificate: Id of the certificate.
+        dua: Id of the agreement.
+        expires: A date, as YYYY-MM-DD.
+        key_file: The network's key.
+
+    Raises:
+        ManifestError: An answer cannot be used.
+    """
+    name = name or ask("Pseudonym of this site in the network", "")
+    role = role or ask("Is it a payer or a provider?", "provider")
+    if role not in get_args(Role):
+        raise ManifestError(f"the role is {' or '.join(get_args(Role))}, not {role!r}")
+    flat = dict(_contract_and_file(text) for text in tables)
+    told = {exchange: path for exchange, path in exchanges.items() if path is not None}
+    if not flat and not told:
+        for contract in _USUAL:
+            if path := ask(f"File or folder of {contract} (CSV or Parquet; empty if none)", ""):
+                flat[contract] = Path(path)
+        for exchange in get_args(Exchange):
+            if path := ask(f"File or folder of {exchange.upper()} (empty if none)", ""):
+                told[exchange] = Path(path)
+    if not flat and not told:
+        raise ManifestError("no data: give --table CONTRACT=FILE, --x12, --fhir or --omop")
+    ground = mode or ask(
+        f"Legal ground ({', '.join(get_args(Mode))})",
+        "expert_determination" if told else "safe_harbor",
+    )
+    if ground not in get_args(Mode):
+        raise ManifestError(f"the mode is one of {', '.join(get_args(Mode))}, not {ground!r}")
+    if ground == "expert_determination":
+        certificate = certificate or ask("Id of the expert's certificate", "")
+    elif ground == "limited_data_set":
+        dua = dua or ask("Id of the data use agreement", "")
+    if ground != "safe_harbor":
+        expires = expires or ask("Its last day (YYYY-MM-DD)", "")
+    if told and key_file is None:
+        key_file = Path(ask("File with the network's key", _KEY_FILE))
+    try:
+        last_day = date.fromisoformat(expires) if expires else None
+    except ValueError:
+        raise ManifestError(f"expires is a day as YYYY-MM-DD, not {expires!r}") from None
+    return Answers(
+        name=name,
+        role=cast(Role, role),
+        tables=flat,
+        exchanges=cast(Mapping[Exchange, Path], told),
+        mode=cast(Mode, ground),
+        certificate=certificate,
+        dua=dua,
+        expires=last_day,
+        key_file=key_file,
+    )
+
+
+def _contract_and_file(text: str) -> tuple[str, Path]:
+    contract, equals, path = text.partition("=")
+    if not equals or not path:
+        raise ManifestError(f"--table takes CONTRACT=FILE, not {text!r}")
+    return contract, Path(path)
 
 
 def init_site(folder: Path, answers: Answers) -> tuple[Path, list[str]]:
@@ -94,9 +179,14 @@ def init_site(folder: Path, answers: Answers) -> tuple[Path, list[str]]:
         parts.append("\n".join(["[sources]", *lines]))
         parts.append(_CROSSWALK)
         steps.append("list payers and provider groups in a crosswalk: see [crosswalk]")
-    parts.append(_policy(answers, folder))
     if answers.key_file is not None and not answers.key_file.exists():
-        steps.append(f"put the network's key into {answers.key_file} (chmod 600)")
+        # A key that is still to come belongs beside site.toml, unless its place was named in full.
+        answers = replace(answers, key_file=folder / answers.key_file)
+        steps.append(
+            f"put the network's key into {answers.key_file} (chmod 600); whoever begins a network "
+            "makes it with `groundtruth network key`"
+        )
+    parts.append(_policy(answers, folder))
     text = "\n\n".join(part for part in parts if part) + "\n"
     file.write_text(text, encoding="utf-8")
     try:
