@@ -25,7 +25,7 @@ import tomli_w
 from data_contracts.deidentification.policy import Policy
 from data_contracts.errors import ManifestError
 from data_contracts.fields import Role
-from data_contracts.mapping import TableMapping
+from data_contracts.mapping.table_mapping import TableMapping
 from data_contracts.readers.database import Database
 from data_contracts.vocabulary import BUSINESS_LINES, PSEUDONYM_PATTERN
 

@@ -18,7 +18,7 @@ from data_contracts.readers.database import Database
 from data_contracts.readers.events import Spool, spool
 from data_contracts.readers.fhir import read_fhir
 from data_contracts.readers.findings import Findings
-from data_contracts.readers.omop import omop_outcomes
+from data_contracts.readers.omop.reading import omop_outcomes
 from data_contracts.readers.postgresql import Snapshot, snapshot
 from data_contracts.readers.tabular import PROVENANCE, scan
 from data_contracts.readers.x12 import read_x12

@@ -18,7 +18,7 @@ from data_contracts.deidentification.tokens import SCHEME
 from data_contracts.errors import ManifestError
 from data_contracts.fields import Role
 from data_contracts.manifest import MANIFEST_NAME, Exchange, Origin, SiteManifest
-from data_contracts.proposal import propose, to_commented_toml
+from data_contracts.mapping.proposal import propose, to_commented_toml
 from data_contracts.readers.tabular import PROVENANCE, scan
 
 SAMPLE_ROWS: Final = 10_000

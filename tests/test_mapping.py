@@ -11,7 +11,7 @@ from data_contracts.catalog import CONTRACTS
 from data_contracts.deidentification.columns import UnknownColumnError
 from data_contracts.intake import read_tables
 from data_contracts.manifest import ManifestError, SiteManifest
-from data_contracts.mapping import TableMapping
+from data_contracts.mapping.table_mapping import TableMapping
 from data_contracts.readers.tabular import scan
 
 REQUEST, DECISION = CONTRACTS["pa_request"].schema, CONTRACTS["pa_decision"].schema

@@ -10,7 +10,7 @@ import pytest
 from data_contracts.deidentification.tokens import Tokens
 from data_contracts.readers.events import EVENTS
 from data_contracts.readers.findings import Findings, ReaderError
-from data_contracts.readers.omop import OmopEvents, omop_outcomes, read_omop
+from data_contracts.readers.omop.reading import OmopEvents, omop_outcomes, read_omop
 from data_contracts.schemas import ClinicalOutcome
 
 TOKENS = Tokens(b"k" * 32)

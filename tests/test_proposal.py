@@ -15,11 +15,11 @@ import polars as pl
 import pytest
 
 from data_contracts.catalog import CONTRACTS
-from data_contracts.column_names import identifier_in, resemblance, words
-from data_contracts.mapping import TableMapping, code_list
-from data_contracts.proposal import Proposal, propose, to_commented_toml
+from data_contracts.mapping.column_names import identifier_in, resemblance, words
+from data_contracts.mapping.proposal import Proposal, propose, to_commented_toml
+from data_contracts.mapping.spellings import CODE_SPELLINGS, LABELS, SPELLINGS
+from data_contracts.mapping.table_mapping import TableMapping, code_list
 from data_contracts.readers.findings import ReaderError
-from data_contracts.spellings import CODE_SPELLINGS, LABELS, SPELLINGS
 
 TABLES = ("pa_request", "pa_decision", "claim_payment", "clinical_outcome")
 REQUEST, DECISION = CONTRACTS["pa_request"], CONTRACTS["pa_decision"]

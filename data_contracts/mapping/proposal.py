@@ -17,11 +17,11 @@ import dataframely as dy
 import polars as pl
 
 from data_contracts.catalog import Contract
-from data_contracts.column_names import identifier_in, readings, resemblance, words
 from data_contracts.conform import LIST_SEPARATOR
 from data_contracts.fields import terms_of
+from data_contracts.mapping.column_names import identifier_in, readings, resemblance, words
+from data_contracts.mapping.spellings import CODE_SPELLINGS, LABELS, SPELLINGS
 from data_contracts.readers.findings import ReaderError
-from data_contracts.spellings import CODE_SPELLINGS, LABELS, SPELLINGS
 
 CONFIDENT: Final = 0.72
 """Score from which a proposal needs no doubt; see the figures in tests/test_proposal.py."""

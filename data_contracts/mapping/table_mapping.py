@@ -31,11 +31,11 @@ from typing import Any, Final
 import dataframely as dy
 import polars as pl
 
-from data_contracts.column_names import identifier_in
 from data_contracts.deidentification.ages import age_band
 from data_contracts.deidentification.columns import UnknownColumnError
 from data_contracts.errors import ManifestError
 from data_contracts.fields import Classification, terms_of
+from data_contracts.mapping.column_names import identifier_in
 from data_contracts.readers.tabular import PROVENANCE
 
 ENCODING: Final = "utf8"

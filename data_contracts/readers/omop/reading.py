@@ -22,10 +22,10 @@ import polars as pl
 
 from data_contracts.deidentification.geography import zip3
 from data_contracts.deidentification.tokens import Tokens
-from data_contracts.readers import omop_concepts as concepts
 from data_contracts.readers.events import EVENTS
 from data_contracts.readers.findings import Findings, at
-from data_contracts.readers.omop_tables import CdmTable, open_tables
+from data_contracts.readers.omop import concepts
+from data_contracts.readers.omop.tables import CdmTable, open_tables
 from data_contracts.readers.outcomes import clinical_outcomes, index_stays
 
 _DEMOGRAPHICS: Final = {
@@ -84,7 +84,7 @@ def read_omop(folder: Path, tokens: Tokens, site: str, findings: Findings) -> Om
     Memory: identifiers and tokens of all persons, about 200 bytes each.
 
     Args:
-        folder: The extract; see `omop_tables.open_tables`.
+        folder: The extract; see `tables.open_tables`.
         tokens: The network's tokens.
         site: Name of the site, part of every token.
         findings: What is refused, and what is left out of or doubtful in what is kept.
