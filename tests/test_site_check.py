@@ -77,6 +77,22 @@ def test_diagnoses_are_told_by_chapter(frames: dict[str, pl.DataFrame]) -> None:
         assert all(re.fullmatch("[a-z_]+", level) for level, _ in found[name].levels)
 
 
+def test_codes_of_no_group_are_counted(frames: dict[str, pl.DataFrame]) -> None:
+    rows = frames["pa_request"].head(4)
+    codes = pl.Series(["E11.9", "E119", "U99.9", "12345"])  # chapter U ends with U85
+    found = profiles("pa_request", rows.with_columns(dx_principal=codes))["dx_principal"]
+    assert found.levels == (("endocrine", 2),)
+    assert found.unknown == {"no code by its shape": 1, "a code of no group": 1}
+
+
+def test_diagnoses_of_another_system_are_noticed(manifest: SiteManifest) -> None:
+    # Chapter U ends with U85.
+    change(manifest, "pa_request", pl.lit("U99.9").alias("dx_principal"))
+    verdict, findings = judge(check(manifest))
+    assert verdict is Verdict.WARNINGS
+    assert any("no chapter of ICD-10-CM" in finding.what for finding in findings)
+
+
 # --- the verdict -------------------------------------------------------------------------------
 
 

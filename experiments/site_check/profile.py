@@ -4,14 +4,18 @@ No identifying value is among the figures: tokens are only counted, numbers fall
 the range that the network publishes, and of codes only the contract's own words are told.
 """
 
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 import dataframely as dy
 import polars as pl
 
 from data_contracts.catalog import Contract
-from data_contracts.codes.diagnoses import icd10_chapter
+from data_contracts.codes.diagnoses import ICD10CM, icd10_chapter
+from data_contracts.codes.procedures import HCPCS, service_line
+from data_contracts.codes.ranges import unknown_codes
+from data_contracts.codes.units import unknown_units
 from data_contracts.fields import Role, terms_of
 
 CELLS: Final = 20
@@ -38,6 +42,7 @@ class FieldProfile:
         low: Lower end of the cells.
         high: Upper end of the cells.
         outside: Rows below or above the declared range.
+        unknown: Why codes or laboratory values are in no group that is known -> how many.
     """
 
     name: str
@@ -52,6 +57,7 @@ class FieldProfile:
     low: float = 0.0
     high: float = 0.0
     outside: int = 0
+    unknown: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def missing(self) -> float:
@@ -77,8 +83,11 @@ def _field(name: str, column: dy.Column, values: pl.Series, *, held: bool) -> Fi
     terms = terms_of(column)
     filled = len(values) - values.null_count()
     title = column.description or name
-    elements = _told(name, column, values)
-    plain = FieldProfile(name, title, terms.unit, held, len(values), filled, elements.n_unique())
+    elements, unknown = _told(name, column, values)
+    distinct = elements.n_unique()
+    plain = FieldProfile(
+        name, title, terms.unit, held, len(values), filled, distinct, unknown=unknown
+    )
     if not filled:
         return plain
     if terms.declared_range and values.dtype.is_numeric():
@@ -90,15 +99,25 @@ def _field(name: str, column: dy.Column, values: pl.Series, *, held: bool) -> Fi
     return replace(plain, levels=_levels(elements))
 
 
-def _told(name: str, column: dy.Column, values: pl.Series) -> pl.Series:
-    """The values one by one, as they are counted: elements of lists, chapters of diagnoses."""
+def _told(name: str, column: dy.Column, values: pl.Series) -> tuple[pl.Series, dict[str, int]]:
+    """Values one by one, as they are counted, and those that models know no group for.
+
+    Lists are told by element, diagnoses by chapter, procedures by service line.
+    """
     elements = values.explode() if isinstance(column, dy.List) else values
     elements = elements.drop_nulls()
     if isinstance(column, dy.List) and isinstance(column.inner, dy.Struct):
-        return elements.struct.field("loinc")
+        lab = elements.struct
+        return lab.field("loinc"), unknown_units(*map(lab.field, ("loinc", "value", "ucum")))
     if name.startswith("dx_"):
-        return elements.to_frame().select(icd10_chapter(pl.col(elements.name))).to_series()
-    return elements
+        return _grouped(elements, icd10_chapter), unknown_codes(elements, ICD10CM)
+    if name == "procedure_code":
+        return _grouped(elements, service_line), unknown_codes(elements, HCPCS)
+    return elements, {}
+
+
+def _grouped(codes: pl.Series, group: Callable[[pl.Expr], pl.Expr]) -> pl.Series:
+    return codes.to_frame().select(group(pl.col(codes.name))).to_series().drop_nulls()
 
 
 def _cells(values: pl.Series, low: float, high: float) -> tuple[int, ...]:

@@ -8,6 +8,7 @@ from typing import Final
 from experiments.site_check.check import SiteCheck, TableCheck, TaskCheck
 
 _MUCH_OUTSIDE: Final = 0.01
+_MUCH_UNKNOWN: Final = 0.05
 
 
 class Verdict(StrEnum):
@@ -87,6 +88,13 @@ def _of_table(table: TableCheck) -> Iterator[Finding]:
             "`rejected.csv` beside the report names file and row; mend them at the source",
         )
     for field in table.fields:
+        unknown = sum(field.unknown.values()) if field.name.startswith("dx_") else 0
+        if unknown > _MUCH_UNKNOWN * field.filled:
+            yield Finding(
+                False,
+                f"{table.name}.{field.name}: {unknown:,} codes are in no chapter of ICD-10-CM",
+                "check the code system; models count such codes as missing",
+            )
         outside = field.outside / field.filled if field.filled else 0
         if outside > _MUCH_OUTSIDE:
             yield Finding(
