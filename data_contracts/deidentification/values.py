@@ -63,9 +63,9 @@ def check_values(
     found = [*_found(rows, leaves, policy), *_raw_numbers(rows, leaves)]
     if found:
         raise IdentifierError(
-            f"{source}: {'; '.join(found)}. Remove this at the source (or are its columns shifted?), "
-            "and read it again. A code that only looks alike passes in the form that its contract "
-            "asks for."
+            f"{source}: {'; '.join(found)}. Remove this at the source, and read it again (or are "
+            "its columns shifted?). A code that only looks alike passes in the form that its "
+            "contract asks for."
         )
 
 
