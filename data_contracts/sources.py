@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from functools import cache, partial
+from functools import partial
 from pathlib import Path
 from tempfile import gettempdir
 from typing import Final
@@ -14,7 +14,6 @@ from data_contracts.catalog import CONTRACTS
 from data_contracts.crosswalk import Crosswalk
 from data_contracts.manifest import EXCHANGED, Exchange, SiteManifest
 from data_contracts.readers.assembly import ASSEMBLED
-from data_contracts.readers.database import Database
 from data_contracts.readers.events import Spool, spool
 from data_contracts.readers.fhir import read_fhir
 from data_contracts.readers.findings import Findings
@@ -62,6 +61,8 @@ class Sources:
         self._manifest = manifest
         self._findings = findings
         self._stack = stack
+        self._tables: Snapshot | None = None
+        self._events: Spool | None = None
 
     def of(self, table: str) -> list[Source]:
         """The sources of one contract table.
@@ -75,12 +76,13 @@ class Sources:
         found = []
         if (path := manifest.tables.get(table)) is not None:
             found.append(_flat_file(manifest, table, path, self._label(table, path.name)))
-        if (database := manifest.database) is not None and table in database.tables:
-            tables = self._snapshot(database)
-            found.append(_relation(tables, table, self._label(table, "postgresql")))
+        if manifest.database is not None and table in manifest.database.tables:
+            if self._tables is None:
+                self._tables = self._stack.enter_context(snapshot(manifest.database))
+            found.append(_relation(self._tables, table, self._label(table, "postgresql")))
         told = [name for name in _PARSERS if name in manifest.exchanges]
         if any(table in EXCHANGED[name] for name in told):
-            frame = ASSEMBLED[table](self._events())
+            frame = ASSEMBLED[table](self._read_exchanges())
             found.append(Source.lazy(self._label(table, " and ".join(told)), frame))
         if "omop" in manifest.exchanges and table in EXCHANGED["omop"]:
             folder, tokens = manifest.exchanges["omop"], manifest.policy.tokens()
@@ -91,24 +93,22 @@ class Sources:
     def _label(self, table: str, where: str) -> str:
         return f"site {self._manifest.name}, table {table} ({where})"
 
-    @cache  # noqa: B019 - lives as long as one reading
-    def _snapshot(self, database: Database) -> Snapshot:
-        return self._stack.enter_context(snapshot(database))
-
-    @cache  # noqa: B019
-    def _events(self) -> Spool:
+    def _read_exchanges(self) -> Spool:
         manifest = self._manifest
-        crosswalk = Crosswalk.load(
-            manifest.policy.tokens(),
-            manifest.crosswalk,
-            own=(manifest.group or manifest.name) if manifest.role == "payer" else None,
-            business_line=manifest.business_line or None,
-        )
-        events = self._stack.enter_context(spool(manifest.folder or Path(gettempdir())))
-        for name, read in _PARSERS.items():
-            if name in manifest.exchanges:
-                read(manifest.exchanges[name], events, crosswalk, self._findings)
-        return events
+        if self._events is None:
+            crosswalk = Crosswalk.load(
+                manifest.policy.tokens(),
+                manifest.crosswalk,
+                own=(manifest.group or manifest.name) if manifest.role == "payer" else None,
+                business_line=manifest.business_line or None,
+            )
+            folder = manifest.folder or Path(gettempdir())
+            events = self._stack.enter_context(spool(folder))
+            for name, read in _PARSERS.items():
+                if name in manifest.exchanges:
+                    read(manifest.exchanges[name], events, crosswalk, self._findings)
+            self._events = events
+        return self._events
 
 
 @contextmanager

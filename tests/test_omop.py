@@ -451,7 +451,7 @@ def test_a_table_that_breaks_off_into_another_encoding_is_refused(tmp_path: Path
     folder = write(tmp_path / "cdm", EXTRACT)
     with (folder / "location.csv").open("ab") as file:
         file.write(f'10,"{PLANTED}'.encode() + b'\xff\xfe"\n')
-    assert "location.csv: the file is malformed" in refusal(folder)
+    assert "location.csv, line 5: byte 18 there is not UTF-8" in refusal(folder)
 
 
 def test_a_table_with_a_header_alone_is_refused(tmp_path: Path) -> None:

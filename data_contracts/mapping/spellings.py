@@ -105,6 +105,7 @@ SPELLINGS: Final[Mapping[str, tuple[str, ...]]] = {
         *("request day", "day of request", "relative day", "day offset", "days since index"),
     ),
     # pa_decision
+    "adjudication_seq": ("adjudication seq", "adjudication number", "claim version"),
     "exchange_seq": (
         *("exchange sequence", "decision sequence", "response sequence"),
         *("determination number", "decision number", "review sequence", "review number"),

@@ -295,13 +295,13 @@ class Snapshot:
             raise self._error(table, words + code) from None
 
     def _permission(self, table: str) -> str:
-        name, sql = self._database.tables[table]
+        relation = self._database.tables[table]
         role = quoted(self._connection.info.user)
-        if not name:
+        if relation.query:
             return f"the role {role} lacks a permission that the query needs; GRANT it"
-        schema, _, _ = sql.rpartition(".")
+        schema, _, _ = relation.sql.rpartition(".")
         usage = f"GRANT USAGE ON SCHEMA {schema} TO {role}; " if schema else ""
-        return f"permission denied; run {usage}GRANT SELECT ON {sql} TO {role}"
+        return f"permission denied; run {usage}GRANT SELECT ON {relation.sql} TO {role}"
 
     def _error(self, table: str, reason: str) -> ReaderError:
         name = self._database.tables[table].name or "query"

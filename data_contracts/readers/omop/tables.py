@@ -15,7 +15,7 @@ from typing import Final
 import polars as pl
 
 from data_contracts.readers.findings import Findings, at
-from data_contracts.readers.tabular import UNREADABLE, reject_short_lines, scan
+from data_contracts.readers.tabular import PROVENANCE, UNREADABLE, scan
 
 _VERSIONS: Final = ("5.3", "5.4")
 _ROW: Final = "row"
@@ -180,7 +180,7 @@ def _open(file: Path, table: str, findings: Findings) -> CdmTable | None:
     does not tell that nobody died.
     """
     cells = TABLES[table]
-    raw = scan(file)
+    raw = scan(file).drop(PROVENANCE)
     types = raw.collect_schema()
     names = _names(file, list(types), cells)
     values = {
@@ -199,7 +199,6 @@ def _open(file: Path, table: str, findings: Findings) -> CdmTable | None:
         for reason, rule in _rules(column, cells[column]).items()
     }
     try:
-        reject_short_lines(file, len(types))
         counts = _count(rows, broken, [column for column in names if cells[column].key])
     except UNREADABLE as error:
         # What polars says may quote the file: name the kind of error alone.
