@@ -44,7 +44,10 @@ def conform(batch: pl.DataFrame, schema: type[dy.Schema]) -> tuple[pl.DataFrame,
             flags = _by_distinct(values, _BREAKS[rule])
             broken.append(flags.fill_null(value=False).alias(name + rule))
         if values.dtype == pl.String and column.dtype != pl.String:
-            values = _by_distinct(values, partial(_parse_text, column=column))
+            if column.dtype.is_numeric():
+                values = _typed(values, column)  # numbers seldom repeat
+            if values.dtype == pl.String:
+                values = _by_distinct(values, partial(_parse_text, column=column))
         made.append(values.alias(name))
     return pl.DataFrame([*made, *broken]), [flags.name for flags in broken]
 
@@ -82,6 +85,12 @@ def _by_distinct(values: pl.Series, made: Callable[[pl.Series], pl.Series]) -> p
     return made(distinct).gather(values.cast(pl.Enum(distinct)).to_physical())
 
 
+def _typed(text: pl.Series, column: dy.Column) -> pl.Series:
+    """Text in the contract's type if all of it fits; else as it is, for the contract to count."""
+    typed = text.cast(column.dtype, strict=False)
+    return typed if typed.null_count() == text.null_count() else text
+
+
 def _parse_text(text: pl.Series, column: dy.Column) -> pl.Series:
     """Text as the type that its contract asks for."""
     value = pl.col(text.name).str.strip_chars()
@@ -96,7 +105,7 @@ def _parse_text(text: pl.Series, column: dy.Column) -> pl.Series:
         items = pl.when(value == EMPTY_LIST).then([]).otherwise(value.str.split(LIST_SEPARATOR))
         made = items.cast(column.dtype, strict=False)
     else:
-        made = value
+        return _typed(_evaluated(text, value), column)
     return _evaluated(text, made)
 
 

@@ -93,6 +93,8 @@ class Leaf:
         root = rows.schema[self.root]
         if self.is_token and root == pl.String:
             frame = frame.filter(~VALUE.str.contains(TOKEN_PATTERN))
+        elif root == pl.String and not self.steps and _all_numbers(self.columns):
+            frame = frame.filter(~_is_plain_number(OLDEST_AGE if self.is_age else _LONG_NUMBER))
         elif self.steps == (_split,):
             frame = frame.select(VALUE.unique())  # before cells are split
         over_89 = VALUE.str.contains(_AGE_OVER_89) if self.is_age else pl.lit(False)
@@ -167,6 +169,21 @@ def _is_label(column: dy.Column) -> pl.Expr:
     if most is None or most <= LONGEST_CODE or _pattern(column):
         return pl.lit(False)
     return VALUE.str.len_bytes() <= most
+
+
+def _all_numbers(columns: tuple[dy.Column, ...]) -> bool:
+    return bool(columns) and all(column.dtype.is_numeric() for column in columns)
+
+
+def _is_plain_number(limit: float) -> pl.Expr:
+    """Whether a text is a number that passes by rule 4; faster than its pattern, and no wider.
+
+    Without a point no longer than seven signs, so that no zero in front hides a number
+    of nine digits.
+    """
+    number = VALUE.cast(pl.Float64, strict=False)
+    is_short = (VALUE.str.len_bytes() <= 7) | VALUE.str.contains(".", literal=True)
+    return ((number.abs() < limit) & is_short).fill_null(value=False)
 
 
 def _pattern(column: dy.Column) -> str:

@@ -71,9 +71,11 @@ def check_values(
 
 def _found(rows: pl.DataFrame, leaves: list[Leaf], policy: Policy) -> Iterator[str]:
     """Findings, in the order of columns, classes by letter."""
+    # Many small queries over rows in memory: the streaming engine takes a third longer.
+    suspected = pl.collect_all([leaf.suspects(rows) for leaf in leaves], engine="in-memory")
     suspects = pl.concat(
         frame.with_columns(leaf=pl.lit(number, dtype=pl.UInt32))
-        for number, frame in enumerate(pl.collect_all([leaf.suspects(rows) for leaf in leaves]))
+        for number, frame in enumerate(suspected)
     )
     many_words = (VALUE.str.count_matches(r"\S+") >= _FREE_TEXT_WORDS) | (
         (VALUE.str.len_chars() > LONGEST_CODE) & VALUE.str.contains(r"\s")

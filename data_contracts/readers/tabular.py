@@ -119,12 +119,13 @@ def reject_short_lines(path: Path, columns: int, *, separator: str = ",") -> Non
         glob=False,
     )
     line = pl.col("line")
+    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+        is_quoted = data.find(b'"') >= 0
     cell = _QUOTED_CELL.replace(",", re.escape(separator))
-    commas = line.str.replace_all(cell, "$1").str.count_matches(separator, literal=True)
-    quotes = line.str.count_matches('"', literal=True)
-    counts = lines.select(
-        (commas < columns - 1).sum().alias("short"), (quotes % 2 == 1).any().alias("open")
-    )
+    plain = line.str.replace_all(cell, "$1") if is_quoted else line
+    commas = plain.str.count_matches(separator, literal=True)
+    is_open = line.str.count_matches('"', literal=True) % 2 == 1 if is_quoted else pl.lit(False)
+    counts = lines.select((commas < columns - 1).sum().alias("short"), is_open.any().alias("open"))
     try:
         short, over_several_lines = counts.collect(engine="streaming").row(0)
     except UNREADABLE as error:
