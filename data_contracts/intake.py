@@ -23,8 +23,9 @@ from data_contracts.deidentification.values import check_values
 from data_contracts.errors import GroundTruthError, ManifestError
 from data_contracts.fields import terms_of
 from data_contracts.manifest import SiteManifest
+from data_contracts.readers.events import PROVENANCE
 from data_contracts.readers.findings import Findings, ReaderError
-from data_contracts.readers.tabular import PROVENANCE, UNREADABLE
+from data_contracts.readers.tabular import UNREADABLE
 from data_contracts.sources import Source, Sources, opened
 
 PLACES_KEPT: Final = 1000

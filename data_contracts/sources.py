@@ -12,14 +12,15 @@ import polars as pl
 
 from data_contracts.catalog import CONTRACTS
 from data_contracts.crosswalk import Crosswalk
+from data_contracts.deidentification.columns import UnknownColumnError
 from data_contracts.manifest import EXCHANGED, Exchange, SiteManifest
 from data_contracts.readers.assembly import ASSEMBLED
-from data_contracts.readers.events import Spool, spool
+from data_contracts.readers.events import PROVENANCE, Spool, spool
 from data_contracts.readers.fhir import read_fhir
 from data_contracts.readers.findings import Findings
 from data_contracts.readers.omop.reading import omop_outcomes
 from data_contracts.readers.postgresql import Snapshot, snapshot
-from data_contracts.readers.tabular import PROVENANCE, scan
+from data_contracts.readers.tabular import scan
 from data_contracts.readers.x12 import read_x12
 
 BATCH_ROWS: Final = 100_000
@@ -119,25 +120,37 @@ def opened(manifest: SiteManifest, findings: Findings) -> Iterator[Sources]:
 
 
 def _flat_file(manifest: SiteManifest, name: str, path: Path, label: str) -> Source:
-    mapping = manifest.mappings.get(name)
-    if mapping is None:
-        return Source.lazy(label, scan(path))
-    frame = scan(path, separator=mapping.separator, ignore=mapping.ignore)
-    return Source.lazy(label, mapping.apply(frame, CONTRACTS[name].schema, source=label))
+    if (mapping := manifest.mappings.get(name)) is None:
+        frame = scan(path)
+    else:
+        frame = scan(path, separator=mapping.separator, ignore=mapping.ignore)
+        frame = mapping.apply(frame, CONTRACTS[name].schema, source=label)
+    collect = partial(frame.collect_batches, chunk_size=BATCH_ROWS)
+    return _numbered(label, path.name, frame.collect_schema(), collect)
 
 
 def _relation(tables: Snapshot, name: str, label: str) -> Source:
-    file, place = PROVENANCE
+    return _numbered(label, "postgresql", tables.columns(name), partial(tables.batches, name))
 
-    def batches() -> Iterator[pl.DataFrame]:
-        rows = 0
-        for batch in tables.batches(name):
-            index = pl.int_range(rows + 1, rows + 1 + pl.len())
+
+def _numbered(
+    label: str, file: str, types: pl.Schema, batches: Callable[[], Iterator[pl.DataFrame]]
+) -> Source:
+    """A source whose rows are told apart by their number, counted from 1.
+
+    Numbers are given here, as polars' own row index reads ahead of whoever takes the batches.
+    """
+    for column in set(PROVENANCE) & set(types):
+        raise UnknownColumnError(f"{label}: no contract knows column {column!r}; remove it")
+
+    def numbered() -> Iterator[pl.DataFrame]:
+        before = 0
+        for batch in batches():
+            number = pl.int_range(before + 1, before + 1 + pl.len())
+            where = (pl.lit(file), pl.format("row {}", number))
             yield batch.with_columns(
-                pl.lit("postgresql").alias(file), pl.format("row {}", index).alias(place)
+                value.alias(name) for name, value in zip(PROVENANCE, where, strict=True)
             )
-            rows += batch.height
+            before += batch.height
 
-    types = pl.Schema(tables.columns(name))
-    types.update({file: pl.String(), place: pl.String()})
-    return Source(label, types, batches)
+    return Source(label, pl.Schema({**types, **dict.fromkeys(PROVENANCE, pl.String())}), numbered)

@@ -19,7 +19,7 @@ from data_contracts.errors import ManifestError
 from data_contracts.fields import Role
 from data_contracts.manifest import MANIFEST_NAME, Exchange, Origin, SiteManifest
 from data_contracts.mapping.proposal import propose, to_commented_toml
-from data_contracts.readers.tabular import PROVENANCE, scan
+from data_contracts.readers.tabular import scan
 
 SAMPLE_ROWS: Final = 10_000
 _USUAL = ("pa_request", "pa_decision", "claim_payment", "clinical_outcome")
@@ -201,7 +201,7 @@ def _table(name: str, path: Path, folder: Path) -> tuple[str, list[str]]:
     """The lines of one flat file, and what is left to a person."""
     separator = _separator(path)
     frame = scan(path, separator=separator)
-    columns = [column for column in frame.collect_schema() if column not in PROVENANCE]
+    columns = frame.collect_schema().names()
     contract = CONTRACTS[name]
     shown = _shown(path, folder)
     if separator == "," and set(columns) <= set(contract.schema.column_names()):

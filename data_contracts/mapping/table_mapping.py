@@ -36,7 +36,6 @@ from data_contracts.deidentification.columns import UnknownColumnError
 from data_contracts.errors import ManifestError
 from data_contracts.fields import Classification, terms_of
 from data_contracts.mapping.column_names import identifier_in
-from data_contracts.readers.tabular import PROVENANCE
 
 ENCODING: Final = "utf8"
 """The only encoding of text that is read."""
@@ -149,7 +148,7 @@ class TableMapping:
         """
         self._check(schema, source)
         present = frame.collect_schema().names()
-        kept = [name for name in present if name not in (*self.ignore, *PROVENANCE)]
+        kept = [name for name in present if name not in self.ignore]
         mapped = set(self.columns.values())
         own = {name: name for name in kept if name in schema.columns() and name not in mapped}
         self._check_header(kept, own, schema, source)
@@ -167,7 +166,6 @@ class TableMapping:
                     f"{source}: codes of field {name} are given, but no column; map one onto it"
                 )
         return frame.select(
-            *(name for name in PROVENANCE if name in present),
             *(
                 self._translated(name, pl.col(column), schema).alias(name)
                 for name, column in origins.items()

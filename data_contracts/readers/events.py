@@ -15,8 +15,11 @@ from typing import Any, Final
 
 import polars as pl
 
+PROVENANCE: Final = ("file", "place")
+"""Columns beside those of a contract that say where a row comes from; they never leave a site."""
+
 _TEXTS = pl.List(pl.String)
-_FROM: Final[dict[str, Any]] = {"file": pl.String, "place": pl.String}
+_FROM: Final[dict[str, Any]] = dict.fromkeys(PROVENANCE, pl.String)
 
 EVENTS: Final[Mapping[str, pl.Schema]] = {
     # One per requested item. Fields are those of `pa_request`, and the moment of submission.

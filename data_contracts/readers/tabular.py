@@ -5,7 +5,6 @@ import re
 from collections import Counter
 from collections.abc import Collection
 from pathlib import Path
-from typing import Final
 
 import polars as pl
 
@@ -15,9 +14,6 @@ from data_contracts.readers.findings import ReaderError, at
 UNREADABLE = (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError)
 """What polars raises over a bad file; its panics are no `Exception`."""
 
-PROVENANCE: Final = ("file", "place")
-"""Columns beside those of a contract that say where a row comes from; they never leave a site."""
-
 _LONGEST_LINE = 8 << 20
 _QUOTED_CELL = r'(^|,)"(?:[^"]|"")*"'
 
@@ -26,8 +22,6 @@ def scan(path: Path, *, separator: str = ",", ignore: Collection[str] = ()) -> p
     """A table as a lazy frame; CSV columns are all text, so that nothing is guessed.
 
     Only headers and line ends are looked at here. A line of a CSV file without any value is no row.
-    Beside the file's columns the frame has `PROVENANCE`: the file's name, and the row, counted from
-    1 below the header.
 
     Args:
         path: A `.csv` file (UTF-8, header line, comma), a `.parquet` file, or a directory of
@@ -48,30 +42,20 @@ def scan(path: Path, *, separator: str = ",", ignore: Collection[str] = ()) -> p
         raise ReaderError(f"{path}: no such file; correct the path under [tables] in site.toml")
     match path.suffix.lower():
         case ".parquet":
-            frame = _located(pl.scan_parquet(path, glob=False), path).drop(ignore, strict=False)
+            frame = pl.scan_parquet(path, glob=False)
+            _header(frame, path)
         case ".csv":
             _reject_long_lines(path)
             frame = pl.scan_csv(
                 path, separator=separator, infer_schema=False, null_values=[""], glob=False
             )
             reject_short_lines(path, len(_header(frame, path)), separator=separator)
-            blank = pl.all_horizontal(pl.exclude(PROVENANCE).is_null())
-            frame = _located(frame, path).drop(ignore, strict=False).filter(~blank)
+            frame = frame.drop(ignore, strict=False).filter(~pl.all_horizontal(pl.all().is_null()))
         case suffix:
             raise ReaderError(
                 f"{path}: files of type {suffix!r} are not read; use .csv or .parquet"
             )
-    return frame
-
-
-def _located(frame: pl.LazyFrame, path: Path) -> pl.LazyFrame:
-    """The frame with `PROVENANCE`, once its header has been read."""
-    file, place = PROVENANCE
-    for name in set(PROVENANCE) & set(_header(frame, path)):
-        raise at(path, "", f"it has a column {name!r}, which no contract knows: remove it")
-    return frame.with_row_index(place, offset=1).with_columns(
-        pl.lit(path.name).alias(file), pl.format("row {}", place).alias(place)
-    )
+    return frame.drop(ignore, strict=False)
 
 
 def _reject_long_lines(path: Path) -> None:
@@ -174,7 +158,7 @@ def _scan_parts(folder: Path) -> pl.LazyFrame:
                 f"{part}: its columns or their types differ from those of {first.name}: {names}. "
                 "All parts of a table need the same columns"
             )
-    return _located(pl.scan_parquet(entries, glob=False), folder)
+    return pl.scan_parquet(entries, glob=False)
 
 
 def _header(frame: pl.LazyFrame, path: Path) -> pl.Schema:

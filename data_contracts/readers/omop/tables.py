@@ -15,7 +15,7 @@ from typing import Final
 import polars as pl
 
 from data_contracts.readers.findings import Findings, at
-from data_contracts.readers.tabular import PROVENANCE, UNREADABLE, scan
+from data_contracts.readers.tabular import UNREADABLE, scan
 
 _VERSIONS: Final = ("5.3", "5.4")
 _ROW: Final = "row"
@@ -180,7 +180,7 @@ def _open(file: Path, table: str, findings: Findings) -> CdmTable | None:
     does not tell that nobody died.
     """
     cells = TABLES[table]
-    raw = scan(file).drop(PROVENANCE)
+    raw = scan(file)
     types = raw.collect_schema()
     names = _names(file, list(types), cells)
     values = {
