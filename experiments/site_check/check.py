@@ -2,10 +2,12 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 
 import polars as pl
 
 from data_contracts.catalog import CONTRACTS
+from data_contracts.deidentification.policy import PolicyError
 from data_contracts.errors import GroundTruthError
 from data_contracts.features import Feature, grid_of
 from data_contracts.intake import ContractViolationError, RowCounts, Table, read_table
@@ -79,6 +81,9 @@ class SiteCheck:
         role: Payer or provider.
         origin: private, public or synthetic.
         on_error: What is done with rows that break a rule.
+        mode: The legal ground on which the tables are used.
+        is_phi: Whether the data stay protected health information, as a limited data set does.
+        expiring: A warning that the ground ends soon, or "".
         tables: The tables whose rows could be read.
         failures: Why tables could not be accepted, one sentence each.
         tasks: Tasks whose tables the site has.
@@ -90,6 +95,9 @@ class SiteCheck:
     role: str
     origin: str
     on_error: str
+    mode: str
+    is_phi: bool
+    expiring: str
     tables: tuple[TableCheck, ...]
     failures: tuple[str, ...]
     tasks: tuple[TaskCheck, ...]
@@ -129,6 +137,9 @@ def check_site(manifest: SiteManifest, reporter: Reporter | None = None) -> Site
         role=manifest.role,
         origin=manifest.origin,
         on_error=manifest.on_error,
+        mode=manifest.policy.mode,
+        is_phi=manifest.policy.is_phi,
+        expiring=_expiring(manifest),
         tables=(
             *(_table(table, manifest) for table in tables.values()),
             *broken,
@@ -142,6 +153,13 @@ def check_site(manifest: SiteManifest, reporter: Reporter | None = None) -> Site
         refused=tuple(findings.refused),
         notes=dict(findings.notes),
     )
+
+
+def _expiring(manifest: SiteManifest) -> str:
+    try:
+        return manifest.policy.check(datetime.now(UTC).date())
+    except PolicyError:
+        return ""  # every table has failed for it
 
 
 def _table(table: Table, manifest: SiteManifest) -> TableCheck:

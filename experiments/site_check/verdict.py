@@ -54,6 +54,8 @@ def _findings(check: SiteCheck) -> Iterator[Finding]:
             if check.tasks
             else "`groundtruth tasks` names the tables that each task needs",
         )
+    if check.expiring:
+        yield Finding(False, check.expiring)
     for task in check.tasks:
         yield from _of_task(task)
     if check.refused:
