@@ -1,13 +1,16 @@
 """What a check counts, what it concludes, and that its page names nobody."""
 
 import csv
+import dataclasses
 import re
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
 import polars as pl
 import pytest
 
 from data_contracts.catalog import CONTRACTS
+from data_contracts.deidentification.policy import Policy
 from data_contracts.manifest import SiteManifest
 from experiments.progress import Reporter
 from experiments.site_check.check import SiteCheck, check_site
@@ -147,6 +150,23 @@ def test_one_bad_table_does_not_hide_another(manifest: SiteManifest) -> None:
     assert any("pa_decision" in what for what in blocking)
 
 
+def test_a_ground_that_ends_soon_is_a_warning_and_an_expired_one_stops_all(
+    manifest: SiteManifest,
+) -> None:
+    today = datetime.now(UTC).date()
+
+    def until(day: date) -> SiteManifest:
+        policy = Policy(mode="expert_determination", certificate="ED-1", expires=day)
+        return dataclasses.replace(manifest, policy=policy)
+
+    verdict, (finding,) = judge(check(until(today + timedelta(days=5))))
+    assert verdict is Verdict.WARNINGS
+    assert "expires on" in finding.what
+    verdict, findings = judge(check(until(today - timedelta(days=2))))
+    assert verdict is Verdict.NOT_READY
+    assert "expired on" in findings[0].what
+
+
 # --- the page ----------------------------------------------------------------------------------
 
 
@@ -179,3 +199,13 @@ def test_the_page_asks_nothing_of_the_network_and_escapes_what_it_shows(
     assert "<script" not in text
     assert not re.search(r"(src|href)=\"(?!#)", text)
     assert "default-src 'none'" in text
+
+
+def test_the_page_of_a_limited_data_set_says_that_it_is_phi(
+    manifest: SiteManifest, tmp_path: Path
+) -> None:
+    limited = Policy(mode="limited_data_set", dua="DUA-1", expires=date(2099, 1, 1))
+    page, _ = write_page(check(dataclasses.replace(manifest, policy=limited)), tmp_path / "out")
+    assert "protected health information" in page.read_text(encoding="utf-8")
+    page, _ = write_page(check(manifest), tmp_path / "out")
+    assert "protected health information" not in page.read_text(encoding="utf-8")

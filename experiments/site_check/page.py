@@ -10,7 +10,7 @@ from markupsafe import Markup
 from experiments.site_check.check import SiteCheck
 from experiments.site_check.profile import CELLS, FieldProfile
 from experiments.site_check.verdict import judge
-from experiments.site_check.words import label_rate
+from experiments.site_check.words import PHI, label_rate
 
 _HERE: Final = Path(__file__).parent
 _STYLE: Final = _HERE.parent / "report" / "style.css"
@@ -38,6 +38,7 @@ def write_page(check: SiteCheck, folder: Path) -> tuple[Path, Path]:
         verdict=verdict,
         findings=findings,
         label_rate=label_rate,
+        phi=PHI if check.is_phi else "",
         style=Markup(_STYLE.read_text(encoding="utf-8")),  # noqa: S704 - ours
     )
     page.write_text(text, encoding="utf-8", newline="\n")

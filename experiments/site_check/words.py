@@ -1,6 +1,7 @@
 """How a check is told on a terminal."""
 
 import math
+from typing import Final
 
 from rich.console import Console
 from rich.table import Table
@@ -30,12 +31,20 @@ def print_check(check: SiteCheck, console: Console) -> None:
             console.print(
                 f"warning: {told(finding)}", highlight=False, markup=False, soft_wrap=True
             )
+    if check.is_phi:
+        console.print(PHI, highlight=False, markup=False, soft_wrap=True)
     console.print(
         f"site {check.name} ({check.role}): {verdict}",
         highlight=False,
         markup=False,
         soft_wrap=True,
     )
+
+
+PHI: Final = (
+    "A limited data set is protected health information: handle this report as the data use "
+    "agreement says."
+)
 
 
 def told(finding: Finding) -> str:
