@@ -314,10 +314,12 @@ def test_a_tree_ends_when_whoever_started_it_is_killed() -> None:
         "time.sleep(600)"
     )
     tree = [sys.executable, "-I", process_tree.__file__, "sh", "-c", f"{ESCAPE} sleep 600"]
+    others = descendants()  # e.g. a database server of other tests
     with subprocess.Popen([sys.executable, "-c", starter, *tree]) as process:
         while sum("sleep\x00600" in line for line in descendants().values()) < 3:
             time.sleep(0.05)
-        below = {pid: line for pid, line in descendants().items() if pid != process.pid}
+        below = {pid: line for pid, line in descendants().items() if pid not in others}
+        below.pop(process.pid)
         process.kill()
     deadline = time.monotonic() + 30
     while (left := still_running(below)) and time.monotonic() < deadline:
