@@ -62,6 +62,8 @@ def broken_rule(held: pl.DataType, column: dy.Column) -> str:
         return "|whole"
     if column.dtype.is_numeric() and held.is_temporal():
         return "|number"
+    if held.is_nested() and not column.dtype.is_nested():
+        return "|plain"
     return ""
 
 
@@ -129,6 +131,7 @@ _BREAKS: Final[Mapping[str, Callable[[pl.Series], pl.Series]]] = {
     _JSON_RULE: _breaks_json,
     "|whole": _breaks_whole,
     "|number": pl.Series.is_not_null,
+    "|plain": pl.Series.is_not_null,
 }
 """Rule -> which values break it."""
 

@@ -122,7 +122,8 @@ def read_table(name: str, sources: Sources, manifest: SiteManifest) -> Table:
             f"contracts are {', '.join(CONTRACTS)}"
         )
     manifest.policy.check(datetime.now(UTC).date())
-    rows = pl.concat(valid_batches(contract, sources.of(name), manifest, counts))
+    batches = list(valid_batches(contract, sources.of(name), manifest, counts))
+    rows = pl.concat(batches) if batches else _traced(contract.schema).create_empty()
     if key := contract.schema.primary_key():
         twice = pl.struct(key).is_duplicated()
         counts.reject(_KEY_RULE, rows.filter(twice))
@@ -163,7 +164,7 @@ def valid_batches(
                 f"{source.label}: the file is malformed or mistyped ({type(error).__name__}); look "
                 f"for broken quotes, ragged lines, or columns of another type{hint}"
             ) from None
-        if counts.raw == before:
+        if counts.raw == before and not source.may_be_empty:
             raise ReaderError(f"{source.label}: the table has no rows")
 
 

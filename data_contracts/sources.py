@@ -36,17 +36,19 @@ class Source:
         label: What messages call it.
         types: The source's columns and `PROVENANCE`; known before any row is read.
         batches: Reads the rows, about `BATCH_ROWS` at a time.
+        may_be_empty: Whether it is no mistake if there are none: messages tell of some tables only.
     """
 
     label: str
     types: pl.Schema
     batches: Callable[[], Iterator[pl.DataFrame]]
+    may_be_empty: bool = False
 
     @classmethod
-    def lazy(cls, label: str, frame: pl.LazyFrame) -> "Source":
-        """A source whose rows are those of a lazy frame."""
+    def told(cls, label: str, frame: pl.LazyFrame) -> "Source":
+        """Rows that messages or records tell of."""
         collect = partial(frame.collect_batches, chunk_size=BATCH_ROWS)
-        return cls(label, frame.collect_schema(), collect)
+        return cls(label, frame.collect_schema(), collect, may_be_empty=True)
 
 
 class Sources:
@@ -84,11 +86,11 @@ class Sources:
         told = [name for name in _PARSERS if name in manifest.exchanges]
         if any(table in EXCHANGED[name] for name in told):
             frame = ASSEMBLED[table](self._read_exchanges())
-            found.append(Source.lazy(self._label(table, " and ".join(told)), frame))
+            found.append(Source.told(self._label(table, " and ".join(told)), frame))
         if "omop" in manifest.exchanges and table in EXCHANGED["omop"]:
             folder, tokens = manifest.exchanges["omop"], manifest.policy.tokens()
             frame = omop_outcomes(folder, tokens, manifest.name, self._findings)
-            found.append(Source.lazy(self._label(table, folder.name), frame))
+            found.append(Source.told(self._label(table, folder.name), frame))
         return found
 
     def _label(self, table: str, where: str) -> str:

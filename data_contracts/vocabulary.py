@@ -12,7 +12,7 @@ TOKEN_PATTERN: Final = r"^[0-9a-f]{16,64}$"  # noqa: S105 - a pattern, not a sec
 PSEUDONYM_PATTERN: Final = r"^[a-z][a-z0-9_-]{0,31}$"
 """A network pseudonym of a payer, provider group or policy (never an NPI or tax id)."""
 
-ICD10CM_PATTERN: Final = r"^[A-Z][0-9A][0-9A-Z](\.?[0-9A-Z]{1,4})?$"
+ICD10CM_PATTERN: Final = r"^([A-Z][0-9]|QA)[0-9A-Z](\.?[0-9A-Z]{1,4})?$"
 """ICD-10-CM, with or without the dot (CMS/NCHS)."""
 
 BUSINESS_LINES: Final = {

@@ -171,3 +171,21 @@ def test_the_folder_of_a_reading_is_private_and_gone_afterwards(tmp_path: Path) 
         (folder,) = tmp_path.iterdir()
         assert folder.stat().st_mode & 0o077 == 0
     assert not list(tmp_path.iterdir())
+
+
+def test_the_claim_knows_a_dependent_whom_the_remittance_names_by_the_family(
+    events: Spool,
+) -> None:
+    events.add("claim", {"claim_token": C1, "patient_token": P1, "submitted": 5.0})
+    events.add("payment", {"claim_token": C1, "patient_token": P2, "submitted": 5.0})
+    events.commit()
+    assert rows(claim_payment(events), "patient_token") == [(P1,)]
+
+
+def test_what_a_killed_reading_left_is_deleted_and_a_running_ones_is_not(tmp_path: Path) -> None:
+    left = tmp_path / ".reading-4194305-x"  # above the largest process number of Linux
+    left.mkdir()
+    (left / "request-0.parquet").write_bytes(b"x")
+    with spool(tmp_path), spool(tmp_path):
+        assert not left.exists()
+        assert len(list(tmp_path.iterdir())) == 2

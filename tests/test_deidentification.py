@@ -1,5 +1,6 @@
 """The de-identification gate: identifiers are found by name and by value, and never quoted."""
 
+import hashlib
 import json
 import re
 from collections.abc import Callable
@@ -573,3 +574,19 @@ def test_five_digits_in_zip3_are_a_zip_code(texts: Tables, dtype: type[pl.DataTy
     zips = pl.Series("zip3", ["331"] * 24 + ["33101"]).cast(dtype)
     message = refusal("clinical_outcome", texts["clinical_outcome"].with_columns(zips))
     assert "zip3 holds class B, geographic units smaller than a state (1 row)" in message
+
+
+@pytest.mark.parametrize("share", [1, 12])
+@pytest.mark.parametrize("kind", [pl.String, pl.Int64, pl.Categorical])
+def test_raw_numbers_in_place_of_tokens_are_seen_whatever_their_type_and_share(
+    kind: type[pl.DataType], share: int
+) -> None:
+    numbers = [str(8_001_234_567_890_000 + row) for row in range(3000)]
+    if kind == pl.String:
+        numbers = [
+            number if row % share == 0 else hashlib.sha256(number.encode()).hexdigest()
+            for row, number in enumerate(numbers)
+        ]
+    tokens = pl.Series("patient_token", numbers).cast(kind)
+    with pytest.raises(IdentifierError, match="decimal numbers in place of hashes"):
+        check_values(tokens.to_frame(), CONTRACTS["pa_request"].schema, source="t", policy=Policy())

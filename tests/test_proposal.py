@@ -272,7 +272,6 @@ def test_doubtful_lines_are_commented_out_and_what_is_left_to_a_person_is_listed
         "",
         "# Required, and not found for certain; if it is the same on every row:",
         "# [tables.pa_decision.constants]",
-        '# request_token = ""',
         '# exchange_seq = ""',
         '# decision_hours = ""',
     ]

@@ -1,6 +1,7 @@
 """All sources of a site at once: files, exchanges, clinical records and a database give tables."""
 
 import dataclasses
+import os
 import shutil
 from collections.abc import Callable
 from datetime import date
@@ -133,3 +134,31 @@ def test_a_site_that_is_written_loads_the_same(
 ) -> None:
     manifest = site("x12", "fhir")
     assert SiteManifest.load(manifest.write(tmp_path)) == manifest
+
+
+def test_a_table_of_which_no_message_tells_is_empty_and_no_mistake(
+    site: Callable[..., SiteManifest], tmp_path: Path
+) -> None:
+    manifest = site("x12")
+    for file in (tmp_path / "x12").iterdir():
+        if "Example" not in file.name:
+            file.unlink()
+    tables = read_tables(manifest)
+    assert {name: table.rows.height for name, table in tables.items()} == {
+        "pa_request": 1,
+        "pa_decision": 1,
+        "claim_payment": 0,
+    }
+
+
+def test_a_file_name_that_is_no_utf_8_is_told_all_the_same(
+    site: Callable[..., SiteManifest], tmp_path: Path
+) -> None:
+    manifest = site("x12", on_error="fail")
+    for file in (tmp_path / "x12").iterdir():
+        if "Request" not in file.name:
+            file.unlink()
+        else:
+            os.rename(os.fsencode(file), os.fsencode(tmp_path / "x12") + b"/caf\xe9.278")
+    (origin,) = read_tables(manifest, only=["pa_request"])["pa_request"].provenance["file"]
+    assert origin.endswith("caf\\xe9.278")

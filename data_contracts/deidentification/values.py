@@ -31,8 +31,8 @@ FREE_TEXT: Final = "free text"
 _FREE_TEXT_WORDS = 4
 _ANY_SHAPE = screen(SHAPES)
 _ANY_SURE = screen([shape for shape in SHAPES if shape.sure])
-_SAMPLE = 1_000
-_RAW_NUMBERS_SHARE = 0.1
+_FEW_DECIMALS = 10
+_RAW_NUMBERS_SHARE = 0.002
 
 
 class IdentifierError(GroundTruthError):
@@ -120,11 +120,11 @@ def _raw_numbers(rows: pl.DataFrame, leaves: list[Leaf]) -> Iterator[str]:
     A hexadecimal token of 16 digits or more is all decimal with probability (10/16)^16 < 0.1 %.
     """
     for leaf in leaves:
-        if leaf.is_token and leaf.dtype == pl.String:
-            tokens = leaf.values(rows.lazy().head(_SAMPLE).select(pl.col(leaf.root).alias("value")))
+        if leaf.is_token:
+            tokens = leaf.values(rows.lazy().select(pl.col(leaf.root).alias("value")))
             raw = tokens.select(VALUE.str.contains("^[0-9]{16,}$")).collect().to_series()
             count = int(raw.sum())
-            if count > _RAW_NUMBERS_SHARE * len(raw):
+            if count > _FEW_DECIMALS + _RAW_NUMBERS_SHARE * len(raw):
                 yield _told(leaf, f"{CLASSES['R']}: decimal numbers in place of hashes", count)
 
 

@@ -18,7 +18,7 @@ import polars as pl
 
 from data_contracts.catalog import Contract
 from data_contracts.conform import LIST_SEPARATOR
-from data_contracts.fields import terms_of
+from data_contracts.fields import Classification, terms_of
 from data_contracts.mapping.column_names import identifier_in, readings, resemblance, words
 from data_contracts.mapping.spellings import CODE_SPELLINGS, LABELS, SPELLINGS
 from data_contracts.readers.findings import ReaderError
@@ -201,7 +201,9 @@ def to_commented_toml(
     if missing := [
         name
         for name, column in contract.schema.columns().items()
-        if not column.nullable and name not in found
+        if not column.nullable
+        and name not in found
+        and terms_of(column).classification != Classification.TOKEN
     ]:
         lines += ["", "# Required, and not found for certain; if it is the same on every row:"]
         lines += [f"# [{table}.constants]", *(f'# {name} = ""' for name in missing)]

@@ -133,7 +133,13 @@ def claim_payment(events: Spool) -> pl.LazyFrame:
     return (
         numbered.join(claims, on="claim_token", how="full", coalesce=True)
         .with_columns(
-            *(pl.coalesce(name, f"{name}_claimed") for name in ("file", "place", *told)),
+            *(
+                pl.coalesce(name, f"{name}_claimed")
+                for name in ("file", "place", *told)
+                if name != "patient_token"
+            ),
+            # A remittance may name a dependent by the family's member id alone.
+            pl.coalesce("patient_token_claimed", "patient_token").alias("patient_token"),
             pl.col("adjudication_seq").fill_null(0),
         )
         .join(_authorized(events), on="authorization_token", how="left")
@@ -170,6 +176,14 @@ def clinical_outcome(events: Spool) -> pl.LazyFrame:
         .with_row_index(_ORDER)
         .sort("paid_on", _ORDER, nulls_last=True)
         .unique("claim_token", keep="last", maintain_order=True)
+        .join(
+            events.scan("claim")
+            .unique("claim_token", keep="last", maintain_order=True)
+            .select("claim_token", claimed="patient_token"),
+            on="claim_token",
+            how="left",
+        )
+        .with_columns(pl.coalesce("claimed", "patient_token").alias("patient_token"))
         .filter(pl.all_horizontal(pl.col("patient_token", "service_from").is_not_null()))
         .select("patient_token", pl.col("service_from").alias("incurred_on"), "eligible")
     )

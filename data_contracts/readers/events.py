@@ -6,6 +6,7 @@ Events hold tokens and codes, but still dates: they are spooled into a private f
 site's own and deleted when the reading ends.
 """
 
+import os
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
@@ -148,6 +149,7 @@ EVENTS: Final[Mapping[str, pl.Schema]] = {
 }
 
 _PART_ROWS = 50_000
+_PREFIX = ".reading-"
 
 
 class Spool:
@@ -208,10 +210,26 @@ class Spool:
         self._rows[kind], self._committed[kind] = [], 0
 
 
+def _is_running(pid: str) -> bool:
+    try:
+        os.kill(int(pid), 0)
+    except (ProcessLookupError, ValueError):
+        return False
+    except PermissionError:
+        return True  # it is somebody else's
+    return True
+
+
 @contextmanager
 def spool(folder: Path) -> Iterator[Spool]:
-    """A spool in a new folder inside `folder`, which only this account may read; deleted after."""
-    private = Path(tempfile.mkdtemp(prefix=".reading-", dir=folder))  # mode 0700
+    """A spool in a new folder inside `folder`, which only this account may read; deleted after.
+
+    What a reading left that was killed is deleted first.
+    """
+    for left in folder.glob(f"{_PREFIX}*"):
+        if not _is_running(left.name.removeprefix(_PREFIX).partition("-")[0]):
+            shutil.rmtree(left, ignore_errors=True)
+    private = Path(tempfile.mkdtemp(prefix=f"{_PREFIX}{os.getpid()}-", dir=folder))  # mode 0700
     try:
         yield Spool(private)
     finally:

@@ -1,6 +1,7 @@
 """Bytes of a site's files, in bounded memory: plain or gzip, UTF-8, nothing guessed."""
 
 import gzip
+import os
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
@@ -90,6 +91,11 @@ def blocks(file: Path) -> Iterator[bytes]:
         raise at(file, "", "permission denied; let this account read it") from None
     except OSError as error:
         raise at(file, "", f"it cannot be read: {error.strerror or type(error).__name__}") from None
+
+
+def shown(file: Path) -> str:
+    """A path as text that any table can hold; bytes that are no UTF-8 are written out."""
+    return os.fsencode(file).decode("utf-8", "backslashreplace")
 
 
 def decoded(data: bytes, file: Path, place: str) -> str:

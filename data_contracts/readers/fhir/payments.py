@@ -147,9 +147,9 @@ def _claim_token(
 def _adjudicated(resource: Element, unit: Unit) -> dict[str, Any]:
     """Amounts, the reason of the largest adjustment, and the payment's day."""
     totals: dict[str, float] = {}
-    for name in ("total", "adjudication"):
-        for adjudication in resource.children(name):
-            _count(adjudication, totals)
+    # Both say the same of the whole claim; which one is there is the payer's choice.
+    for adjudication in resource.children("total") or resource.children("adjudication"):
+        _count(adjudication, totals)
     of_items: dict[str, float] = {}
     reasons: list[tuple[float, str]] = []
     remarks: dict[str, None] = {}

@@ -16,7 +16,7 @@ from data_contracts.readers.fhir.facts import Person
 from data_contracts.readers.fhir.requests import requests
 from data_contracts.readers.fhir.resource_types import RESOURCE_TYPES
 from data_contracts.readers.fhir.unit import Unit
-from data_contracts.readers.files import files_below
+from data_contracts.readers.files import files_below, shown
 from data_contracts.readers.findings import Findings, ReaderError, at
 
 _SUFFIXES: Final = frozenset({".json", ".ndjson"})
@@ -64,7 +64,7 @@ def read_fhir(
     shared = _learned(files, crosswalk)
     for file in files:
         for data, line in _units(file):
-            unit = Unit(str(file), shared, into)
+            unit = Unit(shown(file), shared, into)
             try:
                 _tell(_root(data, file, line), unit)
             except ReaderError as error:

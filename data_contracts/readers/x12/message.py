@@ -9,6 +9,7 @@ from typing import Any, Final, Protocol
 
 from data_contracts.crosswalk import Crosswalk
 from data_contracts.readers.events import Spool
+from data_contracts.readers.files import shown
 from data_contracts.readers.findings import ReaderError
 from data_contracts.readers.x12.segments import Segment, SegmentStream
 
@@ -44,7 +45,7 @@ class Message:
 
     def add(self, kind: str, number: int, event: dict[str, Any]) -> None:
         """Add an event that begins at this segment; its source is written into it."""
-        event["file"] = str(self.stream.file)
+        event["file"] = shown(self.stream.file)
         event["place"] = f"segment {number}"
         self.into.add(kind, event)
 

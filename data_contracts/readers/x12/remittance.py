@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from datetime import date
 from typing import Final
 
+from data_contracts.deidentification.tokens import normal
 from data_contracts.readers.x12 import codes
 from data_contracts.readers.x12.message import Message, element
 from data_contracts.readers.x12.patients import member_id
@@ -135,7 +136,8 @@ class Remittance:
             known = [self._payer_ids[name] for name in PAYER_IDS if self._payer_ids.get(name)]
             if not known:
                 raise message.error(segment, 1, "no payer with an identifier stands before it")
-            self._payer = message.crosswalk.payer(known[0]).pseudonym
+            named = (one for one in known if normal(one) in message.crosswalk.payers)
+            self._payer = message.crosswalk.payer(next(named, known[0])).pseudonym
         number, status = message.required(segment, 1), message.required(segment, 2)
         if number == "0":  # by the guide: the claim did not have one
             message.note("a payment without the provider's number of the claim (CLP01 is 0)")
