@@ -1252,3 +1252,13 @@ def test_events_name_file_and_place(tmp_path: Path) -> None:
         row = into.scan("request").collect().to_dicts()[0]
     assert (row["file"], row["place"]) == (str(file), "line 5, Claim")
     assert seen == [file]
+
+
+def test_totals_and_adjudications_of_a_claim_say_the_same_and_are_not_added(
+    tmp_path: Path,
+) -> None:
+    both = [amount("submitted", 100), amount("paidtoprovider", 60)]
+    eob = explanation(total=both, adjudication=both)
+    events, _ = read_resources([*PARTIES, eob], tmp_path)
+    (payment,) = events["payment"]
+    assert (payment["submitted"], payment["paid_to_provider"]) == (100, 60)

@@ -112,3 +112,11 @@ def test_dates_and_fractions_do_not_pass_for_whole_numbers(
     dates = frame.with_columns(auth_period_days=pl.date(2026, 1, 2))
     dates.write_parquet(tmp_path / "t.parquet")
     assert "auth_period_days" in refusal(tmp_path / "t.parquet")
+
+
+def test_a_structure_does_not_pass_for_a_code(
+    tmp_path: Path, frames: dict[str, pl.DataFrame]
+) -> None:
+    nested = frames["pa_decision"].with_columns(pl.struct(k=pl.lit("A1")).alias("action_code"))
+    nested.write_parquet(tmp_path / "t.parquet")
+    assert "action_code|plain (25 rows)" in refusal(tmp_path / "t.parquet")
