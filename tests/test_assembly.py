@@ -64,6 +64,13 @@ def test_a_request_sent_again_keeps_the_row_of_its_first_submission(events: Spoo
     ]
 
 
+def test_an_echo_that_does_not_know_the_patient_is_not_the_request(events: Spool) -> None:
+    request(events, R1, datetime(2026, 1, 1), None, place="echo")
+    request(events, R1, datetime(2026, 1, 1), P1, place="request")
+    events.commit()
+    assert rows(pa_request(events), "place", "patient_token") == [("request", P1)]
+
+
 def test_answers_are_numbered_by_time_and_timed_from_the_first_submission(events: Spool) -> None:
     request(events, R1, datetime(2026, 1, 1, 8))
     request(events, R1, datetime(2026, 1, 2, 8), certification_type="S")

@@ -61,3 +61,10 @@ def test_other_columns_are_refused(tmp_path: Path) -> None:
         Crosswalk.load(TOKENS, {"providers": file})
     with pytest.raises(ManifestError, match="cannot be read: No such file"):
         Crosswalk.load(TOKENS, {"providers": tmp_path / "gone.csv"})
+
+
+def test_numbers_that_are_echoed_differ_by_where_their_hyphen_stands() -> None:
+    for token in (TOKENS.claim, TOKENS.request):
+        assert token(NPI, "1234-56") != token(NPI, "12345-6")
+        assert token(NPI, " ab-1 ") == token("123-456-7893", "AB-1")
+    assert TOKENS.patient("payer-1", "W 1234-01") == TOKENS.patient("payer-1", "w123401")

@@ -544,7 +544,7 @@ def test_an_answer_has_the_token_of_its_request(tmp_path: Path, response: Json) 
 @pytest.mark.parametrize(
     "response",
     [
-        {"identifier": [{"value": "trace 9"}]},
+        {"identifier": [{"value": "trace-9"}]},
         {"request": {"identifier": {"value": "TRACE-9"}}},
         {"request": {"reference": "Claim?identifier=http://example.org/trace|TRACE-9"}},
     ],

@@ -44,11 +44,11 @@ class Tokens:
 
     def request(self, provider: str, trace: str) -> str:
         """A request: who asks (NPI or the like, may be empty), and the trace number."""
-        return self._token("request", normal(provider), normal(trace))
+        return self._token("request", normal(provider), _echoed(trace))
 
     def claim(self, provider: str, control_number: str) -> str:
         """A claim: who is paid (NPI or the like), and the patient control number."""
-        return self._token("claim", normal(provider), normal(control_number))
+        return self._token("claim", normal(provider), _echoed(control_number))
 
     def authorization(self, payer: str, number: str) -> str:
         """An authorization: the payer's pseudonym, and the number that it gave."""
@@ -74,3 +74,8 @@ def normal(identifier: str) -> str:
     '1EG4TE5MK73'
     """
     return _SEPARATORS.sub("", identifier).upper()
+
+
+def _echoed(number: str) -> str:
+    """A number that the other side sends back as it was: 1234-56 and 12345-6 are two."""
+    return number.strip().upper()

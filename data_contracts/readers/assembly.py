@@ -40,7 +40,8 @@ def pa_request(events: Spool) -> pl.LazyFrame:
     first = (
         events.scan("request")
         .with_row_index(_ORDER)
-        .sort("submitted_at", _ORDER, nulls_last=True)
+        # An answer may repeat its request, and tell less of the patient.
+        .sort("submitted_at", pl.col("patient_token").is_null(), _ORDER, nulls_last=True)
         .unique(["request_token", "item_sequence"], keep="first", maintain_order=True)
     )
     day_0 = (
