@@ -120,3 +120,9 @@ def test_a_structure_does_not_pass_for_a_code(
     nested = frames["pa_decision"].with_columns(pl.struct(k=pl.lit("A1")).alias("action_code"))
     nested.write_parquet(tmp_path / "t.parquet")
     assert "action_code|plain (25 rows)" in refusal(tmp_path / "t.parquet")
+
+
+def test_a_header_in_capitals_is_told_so(tmp_path: Path, lines: list[str]) -> None:
+    text = "\n".join([lines[0].upper(), *lines[1:]])
+    (tmp_path / "t.csv").write_text(text, encoding="utf-8")
+    assert "differ from those of the contract in capital letters" in refusal(tmp_path / "t.csv")

@@ -36,6 +36,11 @@ def check_columns(columns: Sequence[str], schema: type[dy.Schema], *, source: st
     unknown = [name for name in columns if name not in known]
     if not unknown:
         return
+    if {name.lower() for name in columns} <= set(known):
+        raise UnknownColumnError(
+            f"{source}: its columns differ from those of the contract in capital letters; write "
+            "them as the contract does, or map them in site.toml"
+        )
     if len(unknown) == len(columns):
         # Without a header line the first row stands in its place: these may be values.
         raise UnknownColumnError(
