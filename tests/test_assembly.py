@@ -196,3 +196,11 @@ def test_what_a_killed_reading_left_is_deleted_and_a_running_ones_is_not(tmp_pat
     with spool(tmp_path), spool(tmp_path):
         assert not left.exists()
         assert len(list(tmp_path.iterdir())) == 2
+
+
+def test_lists_come_back_from_disk_as_they_were(events: Spool) -> None:
+    lists = [["M1", "N2", "M1"], [], None, ["A"]]
+    for codes in lists:
+        events.add("payment", {"claim_token": C1, "rarc": codes})
+    events.commit()
+    assert events.scan("payment").collect()["rarc"].to_list() == lists

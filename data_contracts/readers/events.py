@@ -150,6 +150,7 @@ EVENTS: Final[Mapping[str, pl.Schema]] = {
 
 _PART_ROWS = 50_000
 _PREFIX = ".reading-"
+_BETWEEN = "\x1f"  # stands in no code
 
 
 class Spool:
@@ -203,11 +204,25 @@ class Spool:
             if part:
                 file = self._folder / f"{kind}-{self._parts[kind]:08}.parquet"
                 self._parts[kind] += 1
-                frame = pl.DataFrame(part, schema=EVENTS[kind], orient="row")
-                frame.write_parquet(file, compression="lz4")
+                _frame(kind, part).write_parquet(file, compression="lz4")
                 if is_open:
                     self._open.append(file)
         self._rows[kind], self._committed[kind] = [], 0
+
+
+def _frame(kind: str, rows: list[tuple[Any, ...]]) -> pl.DataFrame:
+    """Rows of a kind as a frame; lists go there as text, which is ten times as fast."""
+    columns = []
+    for (name, dtype), values in zip(EVENTS[kind].items(), zip(*rows, strict=True), strict=True):
+        if dtype == _TEXTS:
+            joined = [None if codes is None else _BETWEEN.join(codes) for codes in values]
+            text = pl.Series(name, joined, dtype=pl.String).to_frame()
+            code = pl.col(name)
+            codes = pl.when(code == "").then([]).otherwise(code.str.split(_BETWEEN))
+            columns.append(text.select(codes.cast(dtype).alias(name)).to_series())
+        else:
+            columns.append(pl.Series(name, values, dtype=dtype))
+    return pl.DataFrame(columns)
 
 
 def _is_running(pid: str) -> bool:
