@@ -16,6 +16,9 @@ EMPTY_LIST: Final = "[]"
 _JSON_RULE = "|json"
 _TRUE, _FALSE = ("true", "t", "yes", "y", "1"), ("false", "f", "no", "n", "0")
 
+FLAG_WORDS: Final = (*_TRUE, *_FALSE)
+"""What a flag may be written as, in lower case."""
+
 
 def conform(batch: pl.DataFrame, schema: type[dy.Schema]) -> tuple[pl.DataFrame, list[str]]:
     """Give a batch the contract's columns.
@@ -113,7 +116,7 @@ def _parse_text(text: pl.Series, column: dy.Column) -> pl.Series:
 
 def _breaks_flag(values: pl.Series) -> pl.Series:
     word = pl.col(values.name).cast(pl.String).str.strip_chars().str.to_lowercase()
-    return _evaluated(values, word.is_not_null() & ~word.is_in((*_TRUE, *_FALSE)))
+    return _evaluated(values, word.is_not_null() & ~word.is_in(FLAG_WORDS))
 
 
 def _breaks_json(text: pl.Series) -> pl.Series:

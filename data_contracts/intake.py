@@ -1,7 +1,7 @@
 """Raw tables become valid contract tables, batch by batch, and whatever breaks one is counted.
 
-The order is source, de-identification gate, contract. Memory holds one batch of raw rows; of the
-valid ones `read_tables` keeps all, `count_rows` none.
+The order is source, de-identification gate, contract. Memory holds a few batches of raw rows; of
+the valid ones `read_tables` keeps all, and whoever takes `valid_batches` what it wants.
 """
 
 from collections import Counter

@@ -25,6 +25,8 @@ from data_contracts.readers.x12 import read_x12
 
 BATCH_ROWS: Final = 100_000
 
+Progress = Callable[[Path], None] | None
+
 _PARSERS: Final[Mapping[Exchange, Callable[..., None]]] = {"x12": read_x12, "fhir": read_fhir}
 
 
@@ -58,12 +60,16 @@ class Sources:
         manifest: The site.
         findings: Takes what readers of exchanges refuse and note.
         stack: Closes what was opened.
+        progress: Called with each file of an exchange when it has been read.
     """
 
-    def __init__(self, manifest: SiteManifest, findings: Findings, stack: ExitStack) -> None:
+    def __init__(
+        self, manifest: SiteManifest, findings: Findings, stack: ExitStack, progress: Progress
+    ) -> None:
         self._manifest = manifest
         self._findings = findings
         self._stack = stack
+        self._progress = progress
         self._tables: Snapshot | None = None
         self._events: Spool | None = None
 
@@ -109,16 +115,19 @@ class Sources:
             events = self._stack.enter_context(spool(folder))
             for name, read in _PARSERS.items():
                 if name in manifest.exchanges:
-                    read(manifest.exchanges[name], events, crosswalk, self._findings)
+                    path = manifest.exchanges[name]
+                    read(path, events, crosswalk, self._findings, progress=self._progress)
             self._events = events
         return self._events
 
 
 @contextmanager
-def opened(manifest: SiteManifest, findings: Findings) -> Iterator[Sources]:
-    """The sources of a site, until the context ends."""
+def opened(
+    manifest: SiteManifest, findings: Findings, progress: Progress = None
+) -> Iterator[Sources]:
+    """The sources of a site, until the context ends; see `Sources`."""
     with ExitStack() as stack:
-        yield Sources(manifest, findings, stack)
+        yield Sources(manifest, findings, stack, progress)
 
 
 def _flat_file(manifest: SiteManifest, name: str, path: Path, label: str) -> Source:

@@ -10,9 +10,9 @@ import pytest
 
 from data_contracts.crosswalk import Crosswalk, Payer
 from data_contracts.deidentification.tokens import Tokens
+from data_contracts.readers.answers import combined
 from data_contracts.readers.events import EVENTS, spool
 from data_contracts.readers.fhir import read_fhir
-from data_contracts.readers.fhir.decisions import combined
 from data_contracts.readers.findings import Findings, ReaderError
 
 SAMPLES = Path(__file__).parents[2] / "shared" / "data" / "fhir_pas"

@@ -50,6 +50,10 @@ class Tokens:
         """A claim: who is paid (NPI or the like), and the patient control number."""
         return self._token("claim", normal(provider), _echoed(control_number))
 
+    def visit(self, scope: str, number: str) -> str:
+        """A stay or visit: within what its number is unique (a patient, a site), and the number."""
+        return self._token("visit", scope, _echoed(number))
+
     def authorization(self, payer: str, number: str) -> str:
         """An authorization: the payer's pseudonym, and the number that it gave."""
         return self._token("authorization", payer, normal(number))

@@ -17,7 +17,7 @@ import dataframely as dy
 import polars as pl
 
 from data_contracts.catalog import Contract
-from data_contracts.conform import LIST_SEPARATOR
+from data_contracts.conform import FLAG_WORDS, LIST_SEPARATOR
 from data_contracts.fields import Classification, terms_of
 from data_contracts.mapping.column_names import identifier_in, readings, resemblance, words
 from data_contracts.mapping.spellings import CODE_SPELLINGS, LABELS, SPELLINGS
@@ -34,7 +34,6 @@ _WITHOUT_VALUES = 0.75  # how far an empty column counts as one whose values fit
 _UNLIKELY = 0.5  # how far a number outside its declared range fits
 _FITTING = 0.5  # share of values that must fit, be understood, or look like identifiers
 _MOST_CODES, _LONGEST_CODE = 20, 24
-_FLAG_WORDS = ("true", "t", "yes", "y", "1", "false", "f", "no", "n", "0")
 _NO_WORD = re.compile(r"[\W_]+")
 
 # A minimum until the gate's own patterns can be imported in their place.
@@ -283,7 +282,7 @@ def _fit(values: pl.Series, name: str, column: dy.Column) -> _Fit | None:
         code_of = {value: known.get(_plain(value)) for value in values}
         return _Fit(1 - list(code_of.values()).count(None) / len(code_of), len(code_of), code_of)
     if isinstance(column, dy.Bool):
-        fits = values.str.to_lowercase().is_in(_FLAG_WORDS).cast(pl.Float64)
+        fits = values.str.to_lowercase().is_in(FLAG_WORDS).cast(pl.Float64)
     elif isinstance(column, dy.List) and isinstance(column.inner, dy.Struct):
         fits = values.str.starts_with("[").cast(pl.Float64)
     else:

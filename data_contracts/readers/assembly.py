@@ -9,7 +9,6 @@ from typing import Final
 
 import polars as pl
 
-from data_contracts.codes.units import canonical_lab
 from data_contracts.readers.events import Spool
 from data_contracts.readers.outcomes import clinical_outcomes, index_stays
 
@@ -189,7 +188,7 @@ def clinical_outcome(events: Spool) -> pl.LazyFrame:
         .select("patient_token", pl.col("service_from").alias("incurred_on"), "eligible")
     )
     index = pl.concat([requests, index_stays(visits)])
-    return clinical_outcomes(index, events.scan("person"), visits, _labs(events), costs)
+    return clinical_outcomes(index, events.scan("person"), visits, events.scan("lab"), costs)
 
 
 ASSEMBLED: Final[Mapping[str, Callable[[Spool], pl.LazyFrame]]] = {
@@ -199,24 +198,6 @@ ASSEMBLED: Final[Mapping[str, Callable[[Spool], pl.LazyFrame]]] = {
     "clinical_outcome": clinical_outcome,
 }
 """Contract table -> how it is made of events."""
-
-
-def _labs(events: Spool) -> pl.LazyFrame:
-    """Laboratory values, those of the contract's tests under its code and in its unit."""
-    told = ("loinc", "value", "ucum")
-    known = pl.col("canonical").struct
-    return (
-        events.scan("lab")
-        .with_columns(canonical_lab(*map(pl.col, told)).alias("canonical"))
-        .with_columns(
-            pl.when(known.field("loinc").is_null())
-            .then(pl.col(name))
-            .otherwise(known.field(name))
-            .alias(name)
-            for name in told
-        )
-        .drop("canonical")
-    )
 
 
 def _first_submissions(events: Spool) -> pl.LazyFrame:

@@ -19,6 +19,7 @@ from typing import Final, Literal
 import polars as pl
 
 from data_contracts import vocabulary as v
+from data_contracts.codes.units import canonical_lab
 from data_contracts.schemas.clinical_outcome import ClinicalOutcome
 
 FOLLOWUP_DAYS: Final = 365
@@ -88,8 +89,8 @@ def clinical_outcomes(
         person: Events of kind "person". Where a patient has several, the last known value counts.
         visit: Events of kind "visit". A stay of which it is unknown whether it was planned leaves
             what depends on it unknown.
-        lab: Events of kind "lab". Of each LOINC code the latest value counts, before and after; of
-            several on one day the highest.
+        lab: Events of kind "lab", in any unit that `codes.units` knows. Of each LOINC code the
+            latest value counts, before and after; of several on one day the highest.
         cost: `patient_token`, `incurred_on` (Date), `eligible` (USD); null without it. An amount
             that is null leaves the sum unknown.
         observed: `patient_token`, `start_on`, `end_on`: periods in which the site sees whatever
@@ -108,11 +109,12 @@ def clinical_outcomes(
     rows = _with_events(rows, visit, episodes)
     rows = _with_index_stay(rows, episodes)
     rows = _with_cost(rows, cost)
+    canonical = _canonical(lab)
     for name, first, last in (
         ("baseline_labs", -BASELINE_LAB_DAYS, 0),
         ("followup_labs", 1, FOLLOWUP_LAB_DAYS),
     ):
-        labs = _latest_labs(index.select(*_KEYS, "index_on"), lab, first, last)
+        labs = _latest_labs(index.select(*_KEYS, "index_on"), canonical, first, last)
         rows = rows.join(labs.rename({"labs": name}), on=_KEYS, how="left")
     return rows.with_columns(
         _age_band().alias("age_band"),
@@ -124,6 +126,23 @@ def clinical_outcomes(
         *_time_to_event(),
         pl.col("followed").clip(0, FOLLOWUP_DAYS).alias("followup_days_observed"),
     ).select(*kept, *ClinicalOutcome.column_names())
+
+
+def _canonical(lab: pl.LazyFrame) -> pl.LazyFrame:
+    """Laboratory values, those of the contract's tests under its LOINC code and in its unit."""
+    told = ("loinc", "value", "ucum")
+    known = pl.col("canonical").struct
+    return (
+        lab.with_columns(canonical_lab(*map(pl.col, told)).alias("canonical"))
+        .with_columns(
+            pl.when(known.field("loinc").is_null())
+            .then(pl.col(name))
+            .otherwise(known.field(name))
+            .alias(name)
+            for name in told
+        )
+        .drop("canonical")
+    )
 
 
 def _merged(spans: pl.LazyFrame, *columns: pl.Expr) -> pl.LazyFrame:

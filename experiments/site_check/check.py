@@ -80,7 +80,6 @@ class SiteCheck:
         name: Name of the site.
         role: Payer or provider.
         origin: private, public or synthetic.
-        on_error: What is done with rows that break a rule.
         mode: The legal ground on which the tables are used.
         is_phi: Whether the data stay protected health information, as a limited data set does.
         expiring: A warning that the ground ends soon, or "".
@@ -94,7 +93,6 @@ class SiteCheck:
     name: str
     role: str
     origin: str
-    on_error: str
     mode: str
     is_phi: bool
     expiring: str
@@ -110,17 +108,17 @@ def check_site(manifest: SiteManifest, reporter: Reporter | None = None) -> Site
 
     Args:
         manifest: The site.
-        reporter: Shows progress, table by table.
+        reporter: Shows progress, by tables and by files of exchanges.
     """
     tables: dict[str, Table] = {}
     broken: list[TableCheck] = []
     failures = []
     findings = Findings(manifest.on_error)
     names = manifest.table_names
-    title = f"Reading {len(names)} tables"
+    title, total = f"Reading {len(names)} tables", len(names) + _exchange_files(manifest)
     with (
-        (reporter or Reporter()).steps(title, len(names)) as steps,
-        opened(manifest, findings) as sources,
+        (reporter or Reporter()).steps(title, total) as steps,
+        opened(manifest, findings, progress=lambda _: steps.advance()) as sources,
     ):
         for name in names:
             try:
@@ -136,7 +134,6 @@ def check_site(manifest: SiteManifest, reporter: Reporter | None = None) -> Site
         name=manifest.name,
         role=manifest.role,
         origin=manifest.origin,
-        on_error=manifest.on_error,
         mode=manifest.policy.mode,
         is_phi=manifest.policy.is_phi,
         expiring=_expiring(manifest),
@@ -152,6 +149,14 @@ def check_site(manifest: SiteManifest, reporter: Reporter | None = None) -> Site
         ),
         refused=tuple(findings.refused),
         notes=dict(findings.notes),
+    )
+
+
+def _exchange_files(manifest: SiteManifest) -> int:
+    """How many files X12 and FHIR are to be read from, for the progress bar."""
+    roots = (path for name, path in manifest.exchanges.items() if name != "omop")
+    return sum(
+        file.is_file() for root in roots for file in (root.rglob("*") if root.is_dir() else (root,))
     )
 
 

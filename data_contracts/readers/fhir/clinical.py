@@ -116,7 +116,7 @@ def visit(encounter: Element, unit: Unit) -> None:
     unit.add(
         "visit",
         encounter,
-        visit_token=number and unit.directory.crosswalk.tokens.claim(f"visit {token}", number),
+        visit_token=number and unit.directory.crosswalk.tokens.visit(token, number),
         patient_token=token,
         kind=kind,
         start_on=start,

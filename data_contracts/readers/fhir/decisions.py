@@ -12,6 +12,7 @@ from typing import Final
 from urllib.parse import parse_qs, urlsplit
 
 from data_contracts.crosswalk import Payer
+from data_contracts.readers.answers import CERTIFIED, combined
 from data_contracts.readers.fhir.codes import extension_codes, extensions
 from data_contracts.readers.fhir.dates import day, moment
 from data_contracts.readers.fhir.element import Element
@@ -29,7 +30,6 @@ _DISPOSITIONS: Final = {
 }
 _OUTCOMES: Final = frozenset({"complete", "queued", "partial", "error"})
 _REASON: Final = re.compile(r"[0-9A-Z]{1,8}")
-_CERTIFIED: Final = frozenset({"A1", "A2", "A6"})
 
 
 def decision(response: Element, unit: Unit) -> None:
@@ -64,32 +64,12 @@ def decision(response: Element, unit: Unit) -> None:
         "reason_codes": _reasons(response, reviews, unit),
         "decided_at": moment(response, "created", unit.notes),
     }
-    if action in _CERTIFIED:
+    if action in CERTIFIED:
         payer = unit.directory.payer(response.child("insurer")) or (asked.payer if asked else None)
         event["units_approved"] = _units(response, unit)
         event["auth_period_days"] = _period_days(response, unit)
         event["authorization_token"] = _authorization(response, reviews, payer, unit)
     unit.add("decision", response, **event)
-
-
-def combined(codes: set[str]) -> str:
-    """One action over all items of a request.
-
-    A pended item leaves the request pended. Beside others, cancelled items and those that need no
-    action do not count.
-
-    >>> combined({"A1", "A3"}), combined({"A1", "A6"}), combined({"A3", "A4"})
-    ('A2', 'A6', 'A4')
-    """
-    for code in ("A4", "CT"):
-        if code in codes:
-            return code
-    decided = codes - {"C", "NA"}
-    if not decided:
-        return min(codes)
-    if "A2" in decided or ("A3" in decided and decided & _CERTIFIED):
-        return "A2"
-    return max(decided)  # A6 over A1; otherwise there is one code
 
 
 def request_of(response: Element, unit: Unit) -> tuple[Asked | None, str | None]:
@@ -196,7 +176,7 @@ def _units(response: Element, unit: Unit) -> float | None:
             actions = {code for review in _reviews_of(item) for code in _actions(review)}
             quantity = _authorized(item)
             number = quantity and quantity.number("value")
-            if quantity is None or number is None or not actions <= _CERTIFIED:
+            if quantity is None or number is None or not actions <= CERTIFIED:
                 continue
             total = (total or 0.0) + number
             measures.add(quantity.text("code"))

@@ -229,7 +229,7 @@ def _visits(
         _note(findings, late, "OMOP visit that begins after its patient's death")
 
     def token(ids: pl.Series) -> pl.Series:
-        return pl.Series([tokens.request(f"omop {site}", str(one)) for one in ids], dtype=pl.String)
+        return pl.Series([tokens.visit(f"omop {site}", str(one)) for one in ids], dtype=pl.String)
 
     planned = _planned(tables.get("condition_occurrence"))
     is_planned = pl.col("planned").fill_null(False) & (concept != concepts.THROUGH_EMERGENCY)

@@ -11,8 +11,9 @@ from typing import Any, Final
 
 from data_contracts import vocabulary as v
 from data_contracts.crosswalk import Payer
+from data_contracts.readers.answers import CERTIFIED
 from data_contracts.readers.x12 import codes
-from data_contracts.readers.x12.decision import CERTIFIED, PERIODS, Answer, decision
+from data_contracts.readers.x12.decision import PERIODS, Answer, decision
 from data_contracts.readers.x12.hierarchy import Hierarchy
 from data_contracts.readers.x12.message import Message, component, element
 from data_contracts.readers.x12.patients import Patients
