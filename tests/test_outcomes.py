@@ -269,6 +269,16 @@ def test_a_cost_that_is_not_wholly_known_is_unknown() -> None:
     assert outcome(cost=[(5, 10.0)], watched=89, person={"died_on": on(80)})["cost_90d"] == 10.0
 
 
+def test_values_in_another_unit_or_under_another_code_are_the_contracts_and_others_stay() -> None:
+    ifcc = lab(-3, 53.0, "59261-8") | {"ucum": "mmol/mol"}
+    other = lab(-2, 1.1, "2160-0") | {"ucum": "mg/dL"}
+    found = {each["loinc"]: each for each in outcome(labs=(ifcc, other))["baseline_labs"]}
+    # NGSP's master equation: 0.09148 x 53 + 2.152 = 7.000.
+    assert found["4548-4"]["value"] == pytest.approx(7.0, abs=0.001)
+    assert found["4548-4"]["ucum"] == "%"
+    assert (found["2160-0"]["value"], found["2160-0"]["ucum"]) == (1.1, "mg/dL")
+
+
 def test_of_each_code_the_latest_value_before_and_after_counts() -> None:
     row = outcome(
         labs=(
