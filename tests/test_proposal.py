@@ -255,7 +255,7 @@ def test_doubtful_lines_are_commented_out_and_what_is_left_to_a_person_is_listed
         "[tables.pa_decision]",
         'path = "d.csv"',
         "ignore = [",
-        '    "SSN",  # looks like social security numbers (G)',
+        '    "SSN",  # looks like class G, Social Security numbers',
         "]",
         "# Not recognized; map each one onto a field, or add it to ignore:",
         '#   "REVIEW_DISPOSITION"',

@@ -31,20 +31,21 @@ _CLASSES = (
         "A",
         "names",
         r"(?:first|last|middle|maiden|given|family|full|patient|member|subscriber|insured|guarantor"
-        r"|guardian|mother|father|spouse|contact|physician|provider|doctor|nick)_?names?"
-        r"|f_?name|l_?name|(?<!\w)names?(?!\w)|surname|forename|initials|alias",
+        r"|guardian|mother|father|spouse|contact|physician|provider|doctor|reviewer|user|nick)_?names?"
+        r"|f_?name|l_?name|(?<!\w)names?(?!\w)|surname|forename|initials|alias|maiden"
+        r"|guarantor",
     ),
     IdentifierClass(
         "B",
         "geographic units smaller than a state",
         r"(?:mail|home|street|postal|residence)?_?(?:addr|address|adress)(?:_?line)?|street|city|town"
         r"|county|precinct|parish|fips|census_?(?:tract|block)|geo_?codes?|lat|latitude|lon|lng"
-        r"|longitude|zip|zip_?codes?|zip_?plus|postal_?codes?|post_?codes?|apt|apartment|po_?box",
+        r"|longitude|postal|zip|zip_?codes?|zip_?plus|postal_?codes?|post_?codes?|apt|apartment|po_?box",
     ),
     IdentifierClass(
         "C",
         "dates finer than a year, and ages over 89",
-        r"dob|dod|birth_?(?:date|day|dt)?|death_?(?:date|dt)|deceased_?(?:date|at|on)?"
+        r"dob|dod|dos|birth_?(?:date|day|dt)?|death_?(?:date|dt)|deceased_?(?:date|at|on)"
         r"|date_?(?:of_?)?(?:birth|death|service|admission|discharge)?|dates|dt|dttm|datetime"
         r"|timestamp|(?:admit|admission|discharge|service|visit|onset|claim|paid|received|submitted"
         r"|decided|created|updated)_?(?:date|dt|at|on|time)|exact_age|(?<!\w)ages?(?!\w)|age_?in_?(?:years|days)",
@@ -72,14 +73,14 @@ _CLASSES = (
         "I",
         "health plan beneficiary numbers",
         r"mbi|hicn?|medicare_?(?:id|no|num|number)|medicaid_?(?:id|no|num|number)|bene_?(?:id|sk)"
-        r"|beneficiary(?:_?(?:id|no|num|number))?|member_?(?:id|no|num|nbr|number)"
+        r"|beneficiary(?:_?(?:id|no|num|number))?|member_?(?:id|no|num|nbr|number|key|ck)"
         r"|subscriber(?:_?(?:id|no|num|number))?|policy_?holder|insured_?(?:id|no|num|number)"
         r"|group_?(?:no|num|number)|insurance_?(?:id|no|num|number)|certificate_?holder",
     ),
     IdentifierClass(
         "J",
         "account numbers",
-        r"acct(?:_?(?:id|no|num|nbr|number))?|accounts?(?:_?(?:id|no|num|number))?|iban|routing"
+        r"acnt|acct(?:_?(?:id|no|num|nbr|number))?|accounts?(?:_?(?:id|no|num|number))?|iban|routing"
         r"|(?:credit_?)?card(?:_?(?:no|num|number))?|bank|patient_?control_?(?:no|num|number)",
     ),
     IdentifierClass(
@@ -120,7 +121,8 @@ _CLASSES = (
         "other unique numbers, characteristics or codes",
         r"uuid|guid|person_?(?:id|key)|user_?(?:id|name)|login|employee_?(?:id|no|number)"
         r"|student_?(?:id|no)|enterprise_?id|master_?id|unique_?(?:id|key)|trace_?(?:no|number)"
-        r"|rowid|encounter_?(?:id|no|number)|visit_?(?:id|no|number)|barcode",
+        r"|(?:claim|authorization|referral|request|case|control|tax)_?(?:id|no|num|nbr|number)"
+        r"|pa_(?:id|no|num|nbr|number)|trace_?id|icn|dcn|tcn|csn|pcn|ck|mpi|ein|rowid|encounter_?(?:id|no|number)|visit_?(?:id|no|number)|barcode",
     ),
 )
 

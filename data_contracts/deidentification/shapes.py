@@ -11,6 +11,8 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Final
 
+import polars as pl
+
 from data_contracts.deidentification import check_digits
 from data_contracts.deidentification.given_names import GIVEN_NAMES
 
@@ -30,6 +32,15 @@ class Shape:
     pattern: str
     sure: bool = True
     check: Callable[[str], bool] | None = None
+
+    def found_in(self, values: pl.Series) -> pl.Series:
+        """Which texts hold it, (n,); check digits are computed for those that look alike."""
+        found = values.str.contains(self.pattern)
+        if self.check is None or not found.any():
+            return found
+        candidates = values.filter(found).str.extract_all(self.pattern)
+        passed = [any(map(self.check, cell)) for cell in candidates.to_list()]
+        return found.scatter(found.arg_true(), passed)
 
 
 # No digit, or no letter either, may stand right beside.

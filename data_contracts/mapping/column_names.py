@@ -5,6 +5,8 @@ import re
 from collections.abc import Iterable, Sequence
 from typing import Final
 
+from data_contracts.deidentification.identifiers import class_of_name
+
 _WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|[0-9]+")
 _ELEMENT = re.compile(r"^([A-Z][A-Z0-9]{1,2}[0-9]{2}(?:_[0-9]{1,2})?)_(?=[A-Za-z])")
 _VOWELS = re.compile("[aeiou]")
@@ -55,6 +57,7 @@ _ABBREVIATIONS: Final = {
     "member": "mbr memb enrollee enrolee bene beneficiary recipient recip meme mem",
     "modifier": "mod mods modifiers",
     "network": "ntwk netwk nw",
+    "control": "cntl cntrl ctl ctrl",
     "number": "nbr num no numb",
     "observed": "obs",
     "other": "oth",
@@ -114,53 +117,7 @@ _LEAST_RATIO = 0.85  # below, two names written as one word are not alike
 _PREFIX_SHARE = 0.4  # of the columns of a table begin with its name or the system's
 _WITHOUT_ELEMENT = 0.9  # weight of the words beside an X12 element
 
-_PERSONS = (
-    *("patient", "member", "subscriber", "contact"),
-    *("provider", "physician", "doctor", "reviewer", "user"),
-)
-_RECORDS = ("claim", "authorization", "referral", "request", "case", "encounter", "pa")
-
-# A minimum until the gate's own list of identifiers can be imported in its place: class of
-# 45 CFR 164.514(b)(2)(i) -> the words of which a name holds all.
-IDENTIFIER_NAMES: Final = {
-    "names (A)": (
-        *(f"{who} name" for who in (*_PERSONS, "first", "last", "middle", "full")),
-        *("firstname", "lastname", "fullname", "surname", "maiden", "guarantor"),
-    ),
-    "places below a state (B)": (
-        *("address", "addr", "street", "city", "county", "zip", "postal"),
-    ),
-    "dates finer than a year (C)": (
-        *("date", "dob", "birthdate", "birth day", "birth month", "dos", "dod"),
-    ),
-    "telephone numbers (D)": ("phone", "telephone", "tel", "mobile", "cell"),
-    "fax numbers (E)": ("fax",),
-    "email addresses (F)": ("email", "e mail"),
-    "social security numbers (G)": ("ssn", "social security"),
-    "medical record numbers (H)": (
-        *("mrn", "medical record", "chart number", "patient id", "patient number", "person id"),
-        *("empi", "mpi"),
-    ),
-    "health plan beneficiary numbers (I)": (
-        *("member id", "member number", "member key", "member ck", "subscriber id", "mbi"),
-        *("subscriber number", "medicaid id", "medicaid number", "medicare id", "hicn"),
-        *("medicare number",),
-    ),
-    "account numbers (J)": ("account", "acct", "acnt"),
-    "certificate and license numbers (K)": ("license", "licence", "dea", "npi", "tin", "ein"),
-    "vehicles (L)": ("vin",),
-    "devices (M)": ("serial", "device id", "udi"),
-    "web addresses (N)": ("url", "website"),
-    "IP addresses (O)": ("ip address",),
-    "biometric identifiers (P)": ("biometric", "fingerprint", "voiceprint"),
-    "photographs (Q)": ("photo", "photograph"),
-    "unique numbers (R)": (
-        *(f"{what} {number}" for what in _RECORDS for number in ("id", "number")),
-        *("control number", "trace number", "trace id", "tax id", "tax number"),
-        *("icn", "dcn", "tcn", "csn", "pcn", "uuid", "guid", "ck"),
-    ),
-    "free text": ("note", "notes", "comment", "comments", "narrative", "free text", "memo"),
-}
+_FREE_TEXT: Final = {"note", "notes", "comment", "comments", "narrative", "memo"}
 
 _NO_NUMBER_OF_ITS_OWN: Final = {"token", "line", "item", "sequence", "count"}
 """With one of these words an id or number is a token, or counts within a record."""
@@ -242,26 +199,24 @@ def resemblance(one: tuple[str, ...], other: tuple[str, ...]) -> float:
 
 
 def identifier_in(name: str) -> str | None:
-    """The HIPAA class of identifiers that a column's name belongs to; None where it names none.
+    """What a column's name says that it identifies, or "free text"; None where it names nothing.
+
+    The gate's classes, read with abbreviations in full; an age or three digits of a ZIP code may be
+    mapped.
 
     >>> identifier_in("MBR_ID"), identifier_in("MBR_ID_HASH"), identifier_in("CLAIM_LINE_NO")
-    ('health plan beneficiary numbers (I)', None, None)
+    ('class I, health plan beneficiary numbers', None, None)
     >>> identifier_in("SSN_HASH"), identifier_in("ADDRESS_LINE_1")
-    ('social security numbers (G)', 'places below a state (B)')
+    ('class G, Social Security numbers', 'class B, geographic units smaller than a state')
     """
-    held = set(words(name))
-    if {"zip", "3"} <= held:
+    held = words(name)
+    if {"zip", "3"} <= set(held) or "age" in held:
         return None
-    counts = bool(held & _NO_NUMBER_OF_ITS_OWN)
-    for kind, needed in _IDENTIFIERS:
-        if needed <= held and not (counts and needed & {"id", "number"}):
-            return kind
-    return None
-
-
-_IDENTIFIERS: Final = [
-    (kind, set(words(phrase))) for kind, phrases in IDENTIFIER_NAMES.items() for phrase in phrases
-]
+    if _FREE_TEXT & set(held) or {"free", "text"} <= set(held):
+        return "free text"
+    numbers = {"id", "number"} if _NO_NUMBER_OF_ITS_OWN & set(held) else set()
+    found = class_of_name("_".join(word for word in held if word not in numbers))
+    return str(found) if found else None
 
 
 def _weight(of: Iterable[str]) -> float:

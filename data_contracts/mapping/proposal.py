@@ -11,6 +11,8 @@ import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import reduce
+from operator import or_
 from typing import Final
 
 import dataframely as dy
@@ -18,6 +20,8 @@ import polars as pl
 
 from data_contracts.catalog import Contract
 from data_contracts.conform import FLAG_WORDS, LIST_SEPARATOR
+from data_contracts.deidentification.identifiers import CLASSES
+from data_contracts.deidentification.shapes import SHAPES, screen
 from data_contracts.fields import Classification, terms_of
 from data_contracts.mapping.column_names import identifier_in, readings, resemblance, words
 from data_contracts.mapping.spellings import CODE_SPELLINGS, LABELS, SPELLINGS
@@ -34,25 +38,10 @@ _WITHOUT_VALUES = 0.75  # how far an empty column counts as one whose values fit
 _UNLIKELY = 0.5  # how far a number outside its declared range fits
 _FITTING = 0.5  # share of values that must fit, be understood, or look like identifiers
 _MOST_CODES, _LONGEST_CODE = 20, 24
+# Shapes that are not sure are those of codes, too: telephone and NDC, ZIP code and CPT.
+_SURE = [shape for shape in SHAPES if shape.sure]
+_ANY_SURE = screen(_SURE)
 _NO_WORD = re.compile(r"[\W_]+")
-
-# A minimum until the gate's own patterns can be imported in their place.
-IDENTIFIER_VALUES: Final = {
-    "social security numbers (G)": r"^\d{3}-\d{2}-\d{4}$",
-    "telephone numbers (D)": r"^(\+?1[-. ]?)?\(?\d{3}\)?[-. ] ?\d{3}[-. ]\d{4}$",
-    "email addresses (F)": r"^[^@\s]+@[^@\s]+\.[A-Za-z]{2,}$",
-    "web addresses (N)": r"^(https?://|www\.)",
-    "IP addresses (O)": r"^(\d{1,3}\.){3}\d{1,3}$",
-    "health plan beneficiary numbers (I)": (  # MBI
-        r"^[1-9][A-Z][A-Z0-9]\d-?[A-Z][A-Z0-9]\d-?[A-Z]{2}\d{2}$"
-    ),
-    "certificate and license numbers (K)": r"^[12]\d{9}$",  # NPI
-    "dates finer than a year (C)": (
-        r"^((19|20)\d\d[-/]?(0[1-9]|1[0-2])[-/]?(0[1-9]|[12]\d|3[01])|\d{1,2}[-/]\d{1,2}[-/]\d{2,4}"
-        r"|\d{1,2}-[A-Za-z]{3}-\d{2,4})([ T]|$)"
-    ),
-}
-"""Class of 45 CFR 164.514(b)(2)(i) -> what its values look like."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -264,11 +253,15 @@ def _mapped(pair: _Pair, free: Sequence[_Pair]) -> Proposal:
 
 def _identifier(column: pl.Series) -> str | None:
     """The class of identifiers that a column's name or values look like."""
-    if kind := identifier_in(column.name):
-        return kind
+    if named := identifier_in(column.name):
+        return named
     values = column.str.strip_chars().drop_nulls().unique()
-    for kind, pattern in IDENTIFIER_VALUES.items():
-        if len(values) and values.str.contains(pattern).sum() >= _FITTING * len(values):
+    enough = _FITTING * len(values)
+    if values.is_empty() or values.str.contains(_ANY_SURE).sum() < enough:
+        return None
+    for letter, kind in CLASSES.items():
+        found = [shape.found_in(values) for shape in _SURE if shape.letter == letter]
+        if found and reduce(or_, found).sum() >= enough:
             return f"{kind}, by its values"
     return None
 
