@@ -1,7 +1,6 @@
 """Columns as a source holds them become columns as a contract asks for; nothing is dropped."""
 
 from collections.abc import Callable, Mapping
-from functools import partial
 from typing import Final
 
 import dataframely as dy
@@ -20,7 +19,9 @@ FLAG_WORDS: Final = (*_TRUE, *_FALSE)
 """What a flag may be written as, in lower case."""
 
 
-def conform(batch: pl.DataFrame, schema: type[dy.Schema]) -> tuple[pl.DataFrame, list[str]]:
+def conform(
+    batch: pl.DataFrame, schema: type[dy.Schema], typed: Mapping[str, pl.Series] | None = None
+) -> tuple[pl.DataFrame, list[str]]:
     """Give a batch the contract's columns.
 
     Text becomes flags and lists, all else is left to the contract's cast, which counts what does
@@ -31,6 +32,7 @@ def conform(batch: pl.DataFrame, schema: type[dy.Schema]) -> tuple[pl.DataFrame,
     Args:
         batch: Rows as the source has them.
         schema: The contract.
+        typed: Columns that have the contract's type already.
 
     Returns:
         The contract's columns (null where the source lacks one) followed by a flag for each rule
@@ -42,15 +44,15 @@ def conform(batch: pl.DataFrame, schema: type[dy.Schema]) -> tuple[pl.DataFrame,
         if name not in batch.columns:
             made.append(pl.Series(name, [None], dtype=column.dtype).new_from_index(0, len(batch)))
             continue
+        if typed and name in typed:
+            made.append(typed[name])
+            continue
         values = batch.get_column(name)
         if rule := broken_rule(values.dtype, column):
-            flags = _by_distinct(values, _BREAKS[rule])
+            flags = _BREAKS[rule](values)
             broken.append(flags.fill_null(value=False).alias(name + rule))
         if values.dtype == pl.String and column.dtype != pl.String:
-            if column.dtype.is_numeric():
-                values = _typed(values, column)  # numbers seldom repeat
-            if values.dtype == pl.String:
-                values = _by_distinct(values, partial(_parse_text, column=column))
+            values = _parse_text(values, column)
         made.append(values.alias(name))
     return pl.DataFrame([*made, *broken]), [flags.name for flags in broken]
 
@@ -80,16 +82,6 @@ def json_hint(types: pl.Schema, schema: type[dy.Schema]) -> str:
     return f", or JSON with other keys or types in {', '.join(columns)}" if columns else ""
 
 
-def _by_distinct(values: pl.Series, made: Callable[[pl.Series], pl.Series]) -> pl.Series:
-    """`made(values)`, worked out once for each distinct text: codes repeat, and parsing costs."""
-    if values.dtype != pl.String:
-        return made(values)
-    distinct = values.unique().drop_nulls()
-    if 4 * len(distinct) > len(values):
-        return made(values)
-    return made(distinct).gather(values.cast(pl.Enum(distinct)).to_physical())
-
-
 def _typed(text: pl.Series, column: dy.Column) -> pl.Series:
     """Text in the contract's type if all of it fits; else as it is, for the contract to count."""
     typed = text.cast(column.dtype, strict=False)
@@ -98,6 +90,8 @@ def _typed(text: pl.Series, column: dy.Column) -> pl.Series:
 
 def _parse_text(text: pl.Series, column: dy.Column) -> pl.Series:
     """Text as the type that its contract asks for."""
+    if column.dtype.is_numeric() and (typed := _typed(text, column)).dtype != pl.String:
+        return typed  # there was no blank to strip
     value = pl.col(text.name).str.strip_chars()
     if column.dtype == pl.Boolean:
         word = value.str.to_lowercase()

@@ -22,6 +22,7 @@ from data_contracts.deidentification.geography import mask_zip3
 from data_contracts.deidentification.values import check_values
 from data_contracts.errors import GroundTruthError, ManifestError
 from data_contracts.fields import terms_of
+from data_contracts.known_values import KnownValues
 from data_contracts.manifest import SiteManifest
 from data_contracts.readers.events import PROVENANCE
 from data_contracts.readers.findings import Findings, ReaderError
@@ -175,18 +176,20 @@ def _of_source(
     names = [name for name in source.types if name not in PROVENANCE]
     check_columns(names, contract.schema, source=source.label)
     _require_columns(source.types, contract.schema, manifest, source.label)
+    known = KnownValues(source.types, schema, manifest.policy)
     for batch in source.batches():
         counts.raw += batch.height
-        values = batch.drop(PROVENANCE)
-        check_values(values, contract.schema, source=source.label, policy=manifest.policy)
-        made, rules = conform(batch, schema)
+        typed = known.typed(batch)
+        unknown = batch.drop(*PROVENANCE, *typed)
+        check_values(unknown, contract.schema, source=source.label, policy=manifest.policy)
+        made, rules = conform(batch, schema, typed)
         if rules:
             for rule in rules:
                 counts.reject(rule, made.filter(rule))
             made = made.filter(~pl.any_horizontal(*rules)).drop(*rules)
         if "zip3" in made.columns:
             made = made.with_columns(mask_zip3(pl.col("zip3")))
-        valid, failure = schema.filter(made, cast=True)
+        valid, failure = known.rules_left(typed).filter(made, cast=True)
         if len(failure):
             broken = failure.details()
             for rule in failure.counts():

@@ -284,6 +284,21 @@ def test_lines_with_fewer_cells_than_the_header_are_counted(
     assert PLANTED not in str(caught.value)
 
 
+@pytest.mark.parametrize("ignore", [[], ["a"], ["b", "c"]])
+def test_a_line_of_more_cells_is_refused_whichever_columns_are_read(
+    tmp_path: Path, ignore: list[str]
+) -> None:
+    path = tmp_path / "t.csv"
+    path.write_text("a,b,c\n1,2,3\n6,7,8,9\n", encoding="utf-8")
+    with pytest.raises((ReaderError, pl.exceptions.ComputeError), match=r"more (cells|fields)"):
+        scan(path, ignore=ignore).collect()
+    path.write_text("a,b,c\n1,2\n6,7,8,9\n", encoding="utf-8")  # as many in all as three each
+    with pytest.raises(
+        (ReaderError, pl.exceptions.ComputeError), match=r"(fewer|more) (cells|fields)"
+    ):
+        scan(path, ignore=ignore).collect()
+
+
 def test_quoted_commas_and_line_breaks_do_not_make_a_line_short(tmp_path: Path) -> None:
     path = tmp_path / "t.csv"
     path.write_text('a,b\n"x, ""y"", z",1\n5" pipe,6" pipe\n', encoding="utf-8")
