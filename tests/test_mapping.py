@@ -105,10 +105,10 @@ def test_columns_are_renamed_codes_translated_and_constants_added() -> None:
 def test_a_column_with_a_fields_own_name_may_have_codes_and_one_column_may_feed_two_fields() -> (
     None
 ):
-    text = columns(policy_id="GROUP", quantity_unit="GROUP")
+    text = columns(policy_id="GROUP", payer_id="GROUP")
     text += '[tables.pa_request.codes.channel]\nfax = ["F"]\n'
     table = mapping(text).apply(frame(GROUP="a", channel="F"), REQUEST, source=SOURCE).collect()
-    assert table.row(0, named=True) == {"channel": "fax", "policy_id": "a", "quantity_unit": "a"}
+    assert table.row(0, named=True) == {"channel": "fax", "payer_id": "a", "policy_id": "a"}
 
 
 def test_flags_and_pseudonyms_have_codes_too() -> None:
