@@ -265,6 +265,43 @@ def test_a_number_may_be_an_identifier(column: str, number: float, letter: str) 
         assert str(int(number)) not in message
 
 
+@pytest.mark.parametrize(
+    ("written", "letter"),
+    [
+        ("123456789.5", "G"),
+        ("-123456789.25", "G"),
+        ("123456789e0", "G"),
+        (" 123456789e0 ", "G"),
+        ("1.23456789e8", "G"),
+        ("123456.789E+3", "G"),
+        ("001234567.5", "G"),  # an area number of a Social Security number may begin with zeros
+        ("3055550123.75", "D"),
+        ("998877665544.5", "R"),
+    ],
+)
+def test_neither_fraction_nor_exponent_hides_a_long_number(
+    texts: Tables, written: str, letter: str
+) -> None:
+    frames = [
+        ("pa_request", "quantity", pl.DataFrame({"quantity": ["1", None, written]})),
+        ("claim_payment", "submitted", pl.DataFrame({"submitted": ["2.5", written]})),
+    ]
+    if not written.startswith("0"):  # no number is written so in a typed column, or in JSON
+        numbers = pl.DataFrame({"quantity": [1.0, None, float(written)]})
+        lab = f'[{{"loinc": "4548-4", "value": {written}, "ucum": "%", "day_offset": 0}}]'
+        cell = with_cell(texts["clinical_outcome"], "baseline_labs", lab)
+        typed = [[{"loinc": "4548-4", "value": float(written), "ucum": "%"}]]
+        frames += [
+            ("pa_request", "quantity", numbers),
+            ("clinical_outcome", "baseline_labs", cell),
+            ("clinical_outcome", "baseline_labs", pl.DataFrame({"baseline_labs": typed})),
+        ]
+    for table, column, frame in frames:
+        message = refusal(table, frame)
+        assert re.search(rf"{column}\S* holds class {letter}, [^;]*\(1 row\)", message)
+        assert "1234567" not in message
+
+
 def test_no_declared_range_reaches_the_numbers_that_are_tested() -> None:
     for contract in CONTRACTS.values():
         for name, column in contract.schema.columns().items():
@@ -353,7 +390,10 @@ LEGITIMATE = {
             "/86644-4/|4548-4",
             "PROMIS_10.2",
         ),
-        "quantity": ("12.5", "3.0", "1e3", "33101", "-12", "0.0000012345678"),
+        "quantity": (
+            *("12.5", "3.0", "1e3", "33101", "-12", "0.0000012345678", "1234567.89"),
+            *("1.2345678901e2", "1.2345678901e-7", "2.5E+3", "123.45678901234", "1e300", "inf"),
+        ),
         "quantity_unit": ("UN", "VS", "DA"),
         "eligibility_verified": ("true", "0", "No"),
         "modifier": ("26|59", "RT"),

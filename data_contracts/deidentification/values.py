@@ -8,7 +8,8 @@ The rule, by what a field's contract says:
    a code and an identifier look alike (NDC and telephone number, CPT and ZIP code) the code wins.
 3. No pattern, or a value that does not fit: it is tested for all shapes, and for free text. So a
    Social Security number in `procedure_code` is an identifier, and not just a breach of contract.
-4. Numbers of up to seven digits pass; longer ones are tested as text, and ages over 89 fail.
+4. Numbers of up to seven digits before the point pass; longer ones are tested as text, whatever
+   fraction or exponent they have, and ages over 89 fail.
 
 Values are a tripwire behind the allowlist of names: shapes find what looks like an identifier, and
 no pattern can find a name or a number that looks like anything else.
