@@ -137,6 +137,42 @@ def test_other_names_are_not_taken_for_identifiers(name: str) -> None:
     assert class_of_name(name) is None
 
 
+def told(names: list[str], known: list[str]) -> str:
+    """The refusal of a table with these columns of the contract, and these others behind them."""
+    with pytest.raises(UnknownColumnError) as caught:
+        check_columns([*known, *names], CONTRACTS["pa_request"].schema, source="site a")
+    return str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *(value for values in VALUES.values() for value in values if value != "fingerprint 7"),
+        *("Jane", "MARY ANN", "0f3a9c1e77b2d455", "99213", "555", "x" * 65, "a;b", "caf\u00e9"),
+    ],
+)
+def test_a_name_that_looks_like_a_value_is_told_by_its_place(name: str) -> None:
+    message = told([name], ["channel", "quantity"])
+    assert "column 3 (whose name may be a value)" in message
+    assert repr(name) not in message
+
+
+def test_beside_a_name_that_looks_like_a_value_no_unknown_name_is_shown() -> None:
+    message = told(["SMITH", "JANE", "A1", "ssn"], ["channel"])
+    places = ", ".join(f"column {place} (whose name may be a value)" for place in (2, 3, 4))
+    assert places in message
+    assert "'ssn' (holds class G, Social Security numbers" in message  # no value says what it is
+    assert not any(name in message for name in ("SMITH", "JANE", "A1"))
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["", "Paid ($)", "Service Dt (ICD-10-CM)", "# of visits", "age_90_plus", "dx1", "_row", "N/A"],
+)
+def test_a_name_that_looks_like_one_is_shown(name: str) -> None:
+    assert f"unknown column {name!r}" in told([name], ["channel"])
+
+
 # --- planted values ------------------------------------------------------------------------------
 
 

@@ -291,6 +291,19 @@ def test_a_column_that_is_neither_mapped_nor_ignored_nor_a_field_fails_the_table
     assert PLANTED not in str(caught.value)
 
 
+def test_a_column_whose_name_looks_like_a_value_is_told_by_its_place() -> None:
+    mapped = mapping(columns(procedure_code="PROC"))
+    site = frame(PROC="72148", **{"JANE DOE": "x", "SMITH": "x"})
+    with pytest.raises(UnknownColumnError, match=r"columns column 2 \(whose name may be") as caught:
+        mapped.apply(site, REQUEST, source=SOURCE)
+    assert "column 3 (" in str(caught.value)
+    site = frame(modifier="LT", **{"PROC DOE, JANE": "x"})
+    with pytest.raises(ManifestError, match=r"'PROC', mapped onto procedure_code, is not in") as no:
+        mapped.apply(site, REQUEST, source=SOURCE)
+    for message in (str(caught.value), str(no.value)):
+        assert not any(name in message.upper() for name in ("JANE", "DOE", "SMITH"))
+
+
 @pytest.mark.parametrize("name", ["PROC", "modifier"])
 def test_a_column_that_stands_twice_is_named(tmp_path: Path, name: str) -> None:
     (tmp_path / "t.csv").write_text(f"PROC,modifier,{name}\n72148,LT,x\n", encoding="utf-8")

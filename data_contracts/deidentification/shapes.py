@@ -68,7 +68,12 @@ _STREET = (
     r"(?:st|str|street|ave?|avenue|rd|road|blvd|boulevard|dr|drive|ln|lane|ct|court|pl|place|way"
     r"|hwy|highway|pkwy|parkway|ter|terrace|cir|circle|sq|square|trl|trail|route|rte)"
 )
-_GIVEN = f"(?:{'|'.join(GIVEN_NAMES)})"
+_GIVEN = f"(?:{'|'.join(sorted(GIVEN_NAMES))})"
+
+BIOMETRIC_WORDS: Final = Shape(
+    "P", r"(?i)(?:finger|voice|palm)[\s_-]?print|(?:^|[^a-z])(?:retina|iris)[\s_-]?(?:scan|code)"
+)
+"""The one shape of mere words, which columns are called, too."""
 
 SHAPES: Final = (
     # (A) names
@@ -182,10 +187,7 @@ SHAPES: Final = (
     # (P) biometric templates in base64: "FMR\0", "FIR\0", "IIR\0" (ISO/IEC 19794-2, -4, -6); WSQ
     Shape("P", r"(?:^|[^0-9A-Za-z+/])(?:Rk1SA|RklSA|SUlSA)[0-9A-Za-z+/]{3,}"),
     Shape("P", r"(?:^|[^0-9A-Za-z+/])/6D/[0-9A-Za-z+/]{4,}"),
-    Shape(
-        "P",
-        r"(?i)(?:finger|voice|palm)[\s_-]?print|(?:^|[^a-z])(?:retina|iris)[\s_-]?(?:scan|code)",
-    ),
+    BIOMETRIC_WORDS,
     # (Q) images: data URIs; base64 of JPEG, PNG, GIF, TIFF, "FAC\0" (ISO/IEC 19794-5); file names
     Shape("Q", r"(?i)data:image/|;base64,"),
     Shape("Q", r"(?:^|[^0-9A-Za-z+/])(?:/9j/|iVBORw0KG|R0lGOD|SUkqA|TU0AK|RkFDA)[0-9A-Za-z+/]{3,}"),
