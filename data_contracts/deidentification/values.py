@@ -24,7 +24,7 @@ import polars as pl
 from data_contracts.deidentification.identifiers import CLASSES
 from data_contracts.deidentification.leaves import LONGEST_CODE, VALUE, Leaf, leaves_of
 from data_contracts.deidentification.policy import Policy
-from data_contracts.deidentification.shapes import SHAPES, Shape, screen
+from data_contracts.deidentification.shapes import SHAPES, Shape, named, screen
 from data_contracts.errors import GroundTruthError
 
 FREE_TEXT: Final = "free text"
@@ -85,7 +85,7 @@ def _found(rows: pl.DataFrame, leaves: list[Leaf], policy: Policy) -> Iterator[s
     any_shape = (
         pl.when("fits")
         .then(VALUE.str.contains(_ANY_SURE))
-        .otherwise(VALUE.str.contains(_ANY_SHAPE))
+        .otherwise(VALUE.str.contains(_ANY_SHAPE) | named(VALUE))
     )
     suspects = suspects.filter(any_shape | free_text | pl.col("over_89"))
     if suspects.is_empty():
