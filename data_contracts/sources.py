@@ -15,7 +15,7 @@ from data_contracts.crosswalk import Crosswalk
 from data_contracts.deidentification.columns import UnknownColumnError
 from data_contracts.manifest import EXCHANGED, Exchange, SiteManifest
 from data_contracts.readers.assembly import ASSEMBLED
-from data_contracts.readers.events import PROVENANCE, Spool, spool
+from data_contracts.readers.events import PROVENANCE, Spool, private_folder, spool
 from data_contracts.readers.fhir import read_fhir
 from data_contracts.readers.findings import Findings
 from data_contracts.readers.omop.reading import omop_outcomes
@@ -47,10 +47,14 @@ class Source:
     may_be_empty: bool = False
 
     @classmethod
-    def told(cls, label: str, frame: pl.LazyFrame) -> "Source":
-        """Rows that messages or records tell of."""
-        collect = partial(frame.collect_batches, chunk_size=BATCH_ROWS)
-        return cls(label, frame.collect_schema(), collect, may_be_empty=True)
+    def told(cls, label: str, *frames: pl.LazyFrame) -> "Source":
+        """Rows that messages or records tell of, one frame after the other."""
+
+        def batches() -> Iterator[pl.DataFrame]:
+            for frame in frames:
+                yield from frame.collect_batches(chunk_size=BATCH_ROWS)
+
+        return cls(label, frames[0].collect_schema(), batches, may_be_empty=True)
 
 
 class Sources:
@@ -95,9 +99,14 @@ class Sources:
             found.append(Source.told(self._label(table, " and ".join(told)), frame))
         if "omop" in manifest.exchanges and table in EXCHANGED["omop"]:
             folder, tokens = manifest.exchanges["omop"], manifest.policy.tokens()
-            frame = omop_outcomes(folder, tokens, manifest.name, self._findings)
-            found.append(Source.told(self._label(table, folder.name), frame))
+            private = self._stack.enter_context(private_folder(self._scratch))
+            frames = omop_outcomes(folder, tokens, manifest.name, self._findings, private)
+            found.append(Source.told(self._label(table, folder.name), *frames))
         return found
+
+    @property
+    def _scratch(self) -> Path:
+        return self._manifest.folder or Path(gettempdir())
 
     def _label(self, table: str, where: str) -> str:
         return f"site {self._manifest.name}, table {table} ({where})"
@@ -111,8 +120,7 @@ class Sources:
                 own=(manifest.group or manifest.name) if manifest.role == "payer" else None,
                 business_line=manifest.business_line or None,
             )
-            folder = manifest.folder or Path(gettempdir())
-            events = self._stack.enter_context(spool(folder))
+            events = self._stack.enter_context(spool(self._scratch))
             for name, read in _PARSERS.items():
                 if name in manifest.exchanges:
                     path = manifest.exchanges[name]

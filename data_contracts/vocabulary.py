@@ -59,6 +59,23 @@ SERVICE_TYPES: Final = {
 }
 """X12 data element 1365, service type; the ones with their own shape, the rest pooled."""
 
+QUANTITY_UNITS: Final = {
+    "UN": "Units",
+    "VS": "Visits",
+    "MJ": "Minutes",
+    "HR": "Hours",
+    "DA": "Days",
+    "WK": "Weeks",
+    "MO": "Months",
+    "YR": "Years",
+    "DH": "Miles",
+    "GR": "Grams",
+    "ME": "Milligrams",
+    "ML": "Millilitres",
+    "F2": "International units",
+}
+"""X12 data element 355, unit of measure; the ones in which services and drugs are asked for."""
+
 CHANNELS: Final = ("FHIR", "X12", "portal", "fax", "phone", "NCPDP_ePA")
 
 NETWORK_STATUS: Final = ("in", "out")

@@ -17,11 +17,12 @@ from data_contracts.codes.diagnoses import (
     icd10_group,
 )
 from data_contracts.codes.procedures import HCPCS, SERVICE_LINES, service_line
+from data_contracts.codes.quantities import UNKNOWN_UNIT, unit_of_quantity
 from data_contracts.codes.ranges import NO_GROUP, WRONG_SHAPE, CodeGroups, unknown_codes
 from data_contracts.codes.risk import RiskLibraryMissingError, risk_scores
 from data_contracts.codes.units import NO_VALUE, UNKNOWN_TEST, canonical_lab, unknown_units
 from data_contracts.synthetic.codes import BY_SERVICE, further_diagnoses
-from data_contracts.vocabulary import LOINC_LABS
+from data_contracts.vocabulary import LOINC_LABS, QUANTITY_UNITS
 
 needs_risk_library = pytest.mark.skipif(
     importlib.util.find_spec("hccinfhir") is None,
@@ -364,6 +365,36 @@ def test_laboratory_values_that_are_left_out_are_counted_by_reason() -> None:
     }
     kept = labs.select(lab=canonical_lab(pl.col("loinc"), pl.col("value"), pl.col("ucum")))
     assert kept["lab"].struct.field("value").count() == len(labs) - 7
+
+
+@pytest.mark.parametrize(
+    ("written", "code"),
+    [
+        *((code, code) for code in QUANTITY_UNITS),
+        ("DY", "DA"),  # HSD01 (data element 673): days, units, hours, months
+        ("FL", "UN"),
+        ("HS", "HR"),
+        ("MN", "MO"),
+        ("d", "DA"),  # UCUM
+        ("mo", "MO"),
+        ("[iU]", "F2"),
+        ("mL", "ML"),
+        ("{visit}", "VS"),
+        (" UN ", "UN"),
+        ("", None),
+    ],
+)
+def test_a_unit_of_x12_or_ucum_is_the_contracts_code(written: str, code: str | None) -> None:
+    notes: list[str] = []
+    assert unit_of_quantity(written, notes.append) == code
+    assert notes == []
+
+
+@pytest.mark.parametrize("written", ["JANE", "Doe", "XX", "MG", "months", "{Jane}", "g/L"])
+def test_what_is_no_unit_of_a_quantity_is_left_out_and_counted(written: str) -> None:
+    notes: list[str] = []
+    assert unit_of_quantity(written, notes.append) is None
+    assert notes == [UNKNOWN_UNIT]
 
 
 # --- risk scores -------------------------------------------------------------------------------

@@ -122,7 +122,7 @@ NEW = {"name": "new", "logicalType": "string", "physicalType": "string", "requir
         (Level.MINOR, "pa_request", lambda d: table(d)["properties"].append(dict(NEW))),
         (Level.MINOR, "pa_request", put(options("service_year"), maximum=2200, minimum=1990)),
         (Level.MINOR, "pa_request", lambda d: options("service_year")(d).pop("maximum")),
-        (Level.MINOR, "pa_request", put(options("quantity_unit"), maxLength=9)),
+        (Level.MINOR, "imr_determination", put(options("diagnosis_sub_category"), maxLength=81)),
         (Level.MINOR, "pa_request", put(options("quantity"), exclusiveMinimum=-1)),
         (
             Level.MINOR,
@@ -147,7 +147,7 @@ NEW = {"name": "new", "logicalType": "string", "physicalType": "string", "requir
         # Values that were good and are not, or nobody can tell.
         (Level.MAJOR, "pa_request", put(options("service_year"), maximum=2099)),
         (Level.MAJOR, "pa_request", put(options("service_year"), minimum=2001)),
-        (Level.MAJOR, "pa_request", put(options("quantity_unit"), minLength=1)),
+        (Level.MAJOR, "imr_determination", put(options("diagnosis_sub_category"), minLength=2)),
         (Level.MAJOR, "pa_request", put(options("ndc"), pattern="^[0-9]{10,11}$")),
         (Level.MAJOR, "pa_request", lambda d: options("ndc")(d).pop("pattern")),
         (Level.MAJOR, "pa_request", put(of("item_sequence"), physicalType="int32")),

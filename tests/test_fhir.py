@@ -642,6 +642,18 @@ def test_the_crosswalk_and_the_coverage_name_payer_and_line(tmp_path: Path) -> N
     assert events["request"][0]["business_line"] == "MCD_MCO"
 
 
+def test_units_are_those_of_the_contract_or_left_out_and_counted(tmp_path: Path) -> None:
+    units = {
+        1: {"code": "DY"},  # HSD01, as the guide wants it
+        2: {"code": "h", "system": "http://unitsofmeasure.org"},
+        3: {"code": "JANE"},
+    }
+    asked = claim(*(item(number, quantity={"value": 2, **unit}) for number, unit in units.items()))
+    events, findings = read_resources([*PARTIES, asked], tmp_path)
+    assert [each.get("quantity_unit") for each in events["request"]] == ["DA", "HR", None]
+    assert findings.notes == {"a unit of quantity that the contract does not hold": 1}
+
+
 def test_codes_that_the_contract_does_not_hold_are_noted(tmp_path: Path) -> None:
     asked = claim(
         item(

@@ -105,10 +105,10 @@ def test_columns_are_renamed_codes_translated_and_constants_added() -> None:
 def test_a_column_with_a_fields_own_name_may_have_codes_and_one_column_may_feed_two_fields() -> (
     None
 ):
-    text = columns(policy_id="GROUP", quantity_unit="GROUP")
+    text = columns(policy_id="GROUP", payer_id="GROUP")
     text += '[tables.pa_request.codes.channel]\nfax = ["F"]\n'
     table = mapping(text).apply(frame(GROUP="a", channel="F"), REQUEST, source=SOURCE).collect()
-    assert table.row(0, named=True) == {"channel": "fax", "policy_id": "a", "quantity_unit": "a"}
+    assert table.row(0, named=True) == {"channel": "fax", "payer_id": "a", "policy_id": "a"}
 
 
 def test_flags_and_pseudonyms_have_codes_too() -> None:
@@ -289,6 +289,19 @@ def test_a_column_that_is_neither_mapped_nor_ignored_nor_a_field_fails_the_table
     ) as caught:
         mapping(columns(procedure_code="PROC")).apply(site, REQUEST, source=SOURCE)
     assert PLANTED not in str(caught.value)
+
+
+def test_a_column_whose_name_looks_like_a_value_is_told_by_its_place() -> None:
+    mapped = mapping(columns(procedure_code="PROC"))
+    site = frame(PROC="72148", **{"JANE DOE": "x", "SMITH": "x"})
+    with pytest.raises(UnknownColumnError, match=r"columns column 2 \(whose name may be") as caught:
+        mapped.apply(site, REQUEST, source=SOURCE)
+    assert "column 3 (" in str(caught.value)
+    site = frame(modifier="LT", **{"PROC DOE, JANE": "x"})
+    with pytest.raises(ManifestError, match=r"'PROC', mapped onto procedure_code, is not in") as no:
+        mapped.apply(site, REQUEST, source=SOURCE)
+    for message in (str(caught.value), str(no.value)):
+        assert not any(name in message.upper() for name in ("JANE", "DOE", "SMITH"))
 
 
 @pytest.mark.parametrize("name", ["PROC", "modifier"])

@@ -8,7 +8,7 @@ import polars as pl
 import pytest
 
 from data_contracts.deidentification.tokens import Tokens
-from data_contracts.readers.events import EVENTS
+from data_contracts.readers.events import EVENTS, private_folder
 from data_contracts.readers.findings import Findings, ReaderError
 from data_contracts.readers.omop.reading import OmopEvents, omop_outcomes, read_omop
 from data_contracts.schemas import ClinicalOutcome
@@ -147,9 +147,10 @@ def read(folder: Path, findings: Findings | None = None) -> OmopEvents:
     return read_omop(folder, TOKENS, "site-1", findings or Findings())
 
 
-def outcomes(folder: Path, findings: Findings | None = None) -> pl.DataFrame:
-    rows = omop_outcomes(folder, TOKENS, "site-1", findings or Findings())
-    return rows.sort("place").collect(engine="streaming")
+def outcomes(folder: Path, findings: Findings | None = None, **how: int) -> pl.DataFrame:
+    with private_folder(folder.parent) as private:
+        rows = omop_outcomes(folder, TOKENS, "site-1", findings or Findings(), private, **how)
+        return pl.concat(rows).sort("place").collect(engine="streaming")
 
 
 def refusal(folder: Path) -> str:
@@ -236,8 +237,31 @@ def test_a_token_links_within_one_site_only(tmp_path: Path) -> None:
     here = read_omop(folder, TOKENS, "site-1", Findings()).visit.collect()
     there = read_omop(folder, TOKENS, "site-2", Findings()).visit.collect()
     for name in ("patient_token", "visit_token"):
-        assert not set(here[name]) & set(there[name])
+        assert not set(here[name].drop_nulls()) & set(there[name].drop_nulls())
     assert here["patient_token"].n_unique() == 3
+    # No visit but a stay is told by its token: making one is slow.
+    assert (here["visit_token"].is_null() == (here["kind"] != "inpatient")).all()
+    assert here["visit_token"].drop_nulls().n_unique() == 5
+
+
+@pytest.mark.parametrize("patients", [1, 2])
+@pytest.mark.parametrize("missing", [(), ("observation_period", "cost"), ("death", "measurement")])
+def test_parts_of_the_patients_make_the_rows_that_all_of_them_make(
+    tmp_path: Path, patients: int, missing: tuple[str, ...]
+) -> None:
+    # Without observation periods, the last day of the whole extract ends everybody's follow-up.
+    folder = write(tmp_path / "cdm", without(*missing))
+    whole, parts = outcomes(folder), outcomes(folder, patients_per_part=patients)
+    assert parts.equals(whole)
+    assert whole.height == 5
+    assert not list(tmp_path.glob(".*"))
+
+
+def test_an_event_that_cannot_be_written_is_a_readers_error(tmp_path: Path) -> None:
+    folder = write(tmp_path / "cdm", EXTRACT)
+    with pytest.raises(ReaderError, match="events cannot be written") as caught:
+        omop_outcomes(folder, TOKENS, "site-1", Findings(), tmp_path / "gone")
+    assert PLANTED not in str(caught.value)
 
 
 def test_without_an_identifier_of_the_site_person_id_tells_patients_apart(tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ import polars as pl
 import pytest
 
 from data_contracts.catalog import CONTRACTS
+from data_contracts.deidentification.columns import values_among
 from data_contracts.mapping.column_names import identifier_in, resemblance, words
 from data_contracts.mapping.proposal import Proposal, propose, to_commented_toml
 from data_contracts.mapping.spellings import CODE_SPELLINGS, LABELS, SPELLINGS
@@ -320,7 +321,24 @@ def test_names_and_codes_of_any_characters_are_written_as_toml() -> None:
     assert section["columns"] == {"action_code": name}
     assert section["codes"] == {"action_code": {"A1": ['"Approved"\\'], "A3": ["denied"]}}
     assert '# No code is known for "D\\ténied"' in block
-    assert '#   "😀"' in block
+    assert "#   column 2 (whose name may be a value)" in block
+
+
+@pytest.mark.parametrize("export", EXPORTS, ids=lambda export: f"{export.system}, {export.table}")
+def test_no_name_of_an_export_looks_like_a_value(export: Export) -> None:
+    assert values_among(export.truth) == set()
+
+
+def test_names_that_look_like_values_are_neither_mapped_nor_shown() -> None:
+    frame = sample(
+        DECISION=["Approved"], JANE=["x"], **{"Decision 03/15/2024": ["Denied"], "SMITH": ["y"]}
+    )
+    proposals = propose(frame, DECISION.schema, source="t.csv")
+    assert proposed_fields(proposals) == {"DECISION": "action_code"}
+    block = to_commented_toml(proposals, DECISION, "d.csv")
+    for place in (2, 3, 4):
+        assert f"#   column {place} (whose name may be a value)\n" in block
+    assert not any(name in block for name in ("JANE", "2024", "SMITH"))
 
 
 def test_a_code_that_is_no_bare_key_is_quoted() -> None:

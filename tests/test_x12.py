@@ -535,6 +535,18 @@ def test_codes_of_no_code_system_are_left_out_of_a_request_and_counted(
     }
 
 
+def test_units_are_those_of_the_contract_or_left_out_and_counted(
+    events: Spool, tmp_path: Path
+) -> None:
+    body = f"""{ASKED} {EVENT} HSD*DY*14 HL*5*4*SS*0 SV1*HC:97110**MJ*45
+        HL*6*4*SS*0 SV1*HC:97110**JANE*2 HL*7*4*SS*0"""
+    findings = read(interchange(REQUEST, body), events, tmp_path)
+    asked = [(item["quantity"], item.get("quantity_unit")) for item in rows(events, "request")]
+    # Data element 673 (HSD01) writes days DY, data element 355 writes them DA.
+    assert asked == [(45.0, "MJ"), (2.0, None), (14.0, "DA")]
+    assert findings.notes == {"a unit of quantity that the contract does not hold": 1}
+
+
 def test_a_cancellation_is_a_request_that_says_so(events: Spool, tmp_path: Path) -> None:
     body = f"{ASKED.replace('*13*', '*01*')} {EVENT}"
     read(interchange(REQUEST, body), events, tmp_path)

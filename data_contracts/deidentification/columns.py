@@ -1,18 +1,27 @@
 """The de-identification gate: it sees the columns of every table before anything reads a row.
 
 An allowlist of names: a column that the contract does not know fails the table; nothing passes by
-being unknown. Where the name is that of an identifier, the message says of which class.
+being unknown. Where the name is that of an identifier, the message says of which class. A header
+line that is missing or shifted has values in the place of names: what may be one is not repeated.
 """
 
 import difflib
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from typing import Final
 
 import dataframely as dy
+import polars as pl
 
+from data_contracts.deidentification.given_names import GIVEN_NAMES
 from data_contracts.deidentification.identifiers import class_of_name
+from data_contracts.deidentification.shapes import BIOMETRIC_WORDS, SHAPES
 from data_contracts.errors import GroundTruthError
 from data_contracts.fields import Classification, terms_of
+from data_contracts.vocabulary import TOKEN_PATTERN
+
+_NAME: Final = re.compile(r"(?:[A-Za-z_#][A-Za-z0-9_ .#$%&/()-]{0,63})?")
+_WORD: Final = re.compile(r"[A-Za-z]+")
 
 
 class UnknownColumnError(GroundTruthError):
@@ -58,8 +67,12 @@ def check_columns(columns: Sequence[str], schema: type[dy.Schema], *, source: st
         for name, column in schema.columns().items()
         if terms_of(column).classification != Classification.TOKEN
     ]
+    places = told_by_place(unknown, columns)
     hints = []
     for name in unknown:
+        if name in places:
+            hints.append(places[name])
+            continue
         if identifiers := class_of_name(name):
             hints.append(f"{name!r} (holds {identifiers}: remove it at the source)")
             continue
@@ -70,3 +83,33 @@ def check_columns(columns: Sequence[str], schema: type[dy.Schema], *, source: st
         "columns of the contract may enter: remove it, or rename it if it is only misspelt and "
         "identifies nobody."
     )
+
+
+def told_by_place(unknown: Sequence[str], columns: Sequence[str]) -> dict[str, str]:
+    """Names of columns that no message may repeat, as they may be values, and what it says instead.
+
+    Beside a name that looks like a value, any other may be one: only those stay that say of which
+    class of identifiers they are.
+
+    Args:
+        unknown: Columns that are not in the contract.
+        columns: All columns of the table.
+    """
+    values = values_among(unknown)
+    return {
+        name: f"column {columns.index(name) + 1} (whose name may be a value)"
+        for name in unknown
+        if name in values or not _NAME.fullmatch(name) or (values and class_of_name(name) is None)
+    }
+
+
+def values_among(names: Iterable[str]) -> set[str]:
+    """Those names of columns that look like values: identifiers, tokens, and given names."""
+    texts = pl.Series(list(names), dtype=pl.String)
+    shapes = [shape for shape in SHAPES if shape is not BIOMETRIC_WORDS]
+    found = {name for shape in shapes for name in texts.filter(shape.found_in(texts))}
+    return found | {
+        name
+        for name in texts
+        if re.search(TOKEN_PATTERN, name) or not GIVEN_NAMES.isdisjoint(_WORD.findall(name.lower()))
+    }

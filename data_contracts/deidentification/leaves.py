@@ -22,9 +22,8 @@ LONGEST_CODE: Final = 64
 VALUE: Final = pl.col("value")
 
 _KEYED_PSEUDONYM = r"^n[0-9a-f]{15}$"  # as `Tokens.pseudonym` makes them
-_SHORT_NUMBER = (
-    r"^[+-]?(?:[0-9]{0,7}(?:\.[0-9]*)?|[0-9]+\.[0-9]*[1-9][0-9]*)(?:[eE][+-]?[0-9]{1,3})?$"
-)
+_SHORT_NUMBER = r"^[+-]?[0-9]{0,7}(?:\.[0-9]*)?$"
+_EXPONENT = r"^[+-]?[0-9]*\.?[0-9]+[eE][+-]?[0-9]{1,3}$"
 _LONG_NUMBER = 10_000_000
 _AGE_OVER_89 = r"^(?:9[0-9]|1[0-9]{2})(?:\.[0-9]+)?\s*(?:[+-].*)?$"
 _JSON_TEXT = r'"(?:[^"\\]|\\.)*"'
@@ -82,7 +81,13 @@ class Leaf:
             frame = frame.filter(tested | (VALUE > OLDEST_AGE) if self.is_age else tested)
         if distinct:
             frame = frame.select(VALUE.unique())  # rows are many, and values mostly few
-        return frame.with_columns(_as_text(self.dtype)).filter(VALUE.is_not_null())
+        frame = frame.with_columns(_as_text(self.dtype)).filter(VALUE.is_not_null())
+        if self.dtype == pl.String and _all_numbers(self.columns):
+            has_exponent = VALUE.str.contains(_EXPONENT)
+            frame = frame.with_columns(
+                pl.when(has_exponent).then(_as_text(pl.Float64())).otherwise(VALUE)
+            )
+        return frame
 
     def suspects(self, rows: pl.DataFrame) -> pl.LazyFrame:
         """Distinct values that do not pass at once, and what their contract says of each.
@@ -178,11 +183,11 @@ def _all_numbers(columns: tuple[dy.Column, ...]) -> bool:
 def _is_plain_number(limit: float) -> pl.Expr:
     """Whether a text is a number that passes by rule 4; faster than its pattern, and no wider.
 
-    Without a point no longer than seven signs, so that no zero in front hides a number
-    of nine digits.
+    No longer than seven signs, or with a point behind as many, so that no zero in front
+    hides a number of nine digits.
     """
     number = VALUE.cast(pl.Float64, strict=False)
-    is_short = (VALUE.str.len_bytes() <= 7) | VALUE.str.contains(".", literal=True)
+    is_short = (VALUE.str.len_bytes() <= 7) | (VALUE.str.find(".", literal=True) <= 7)
     return ((number.abs() < limit) & is_short).fill_null(value=False)
 
 
@@ -245,9 +250,9 @@ def _json_numbers(frame: pl.LazyFrame) -> pl.LazyFrame:
 
 
 def _as_text(dtype: pl.DataType) -> pl.Expr:
-    """Single values as text: whole numbers without a point, bytes in base64."""
+    """Single values as text: whole numbers without a point or exponent, bytes in base64."""
     if dtype.is_float() or dtype.is_decimal():
-        number = VALUE.cast(pl.Float64)
+        number = VALUE.cast(pl.Float64, strict=False)
         whole = number.cast(pl.Int64, strict=False)
         return (
             pl.when(whole == number).then(whole.cast(pl.String)).otherwise(number.cast(pl.String))

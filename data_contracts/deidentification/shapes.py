@@ -26,20 +26,27 @@ class Shape:
         pattern: Regular expression that finds it in a text.
         sure: Whether no legitimate code looks like it.
         check: What a text found by the pattern must pass, if its digits can be checked.
+        words: What the pattern's group must be one of in lower case, if it has one. They are too
+            many for a pattern.
     """
 
     letter: str
     pattern: str
     sure: bool = True
     check: Callable[[str], bool] | None = None
+    words: frozenset[str] | None = None
 
     def found_in(self, values: pl.Series) -> pl.Series:
-        """Which texts hold it, (n,); check digits are computed for those that look alike."""
+        """Which texts hold it, (n,); what a pattern cannot tell is seen to where it is found."""
         found = values.str.contains(self.pattern)
-        if self.check is None or not found.any():
+        if (self.check is None and self.words is None) or not found.any():
             return found
-        candidates = values.filter(found).str.extract_all(self.pattern)
-        passed = [any(map(self.check, cell)) for cell in candidates.to_list()]
+        candidates = values.filter(found)
+        if self.words is not None:
+            passed = candidates.str.extract(self.pattern).str.to_lowercase().is_in(self.words)
+        if self.check is not None:
+            cells = candidates.str.extract_all(self.pattern).to_list()
+            passed = pl.Series([any(map(self.check, cell)) for cell in cells])
         return found.scatter(found.arg_true(), passed)
 
 
@@ -68,7 +75,12 @@ _STREET = (
     r"(?:st|str|street|ave?|avenue|rd|road|blvd|boulevard|dr|drive|ln|lane|ct|court|pl|place|way"
     r"|hwy|highway|pkwy|parkway|ter|terrace|cir|circle|sq|square|trl|trail|route|rte)"
 )
-_GIVEN = f"(?:{'|'.join(GIVEN_NAMES)})"
+_GIVEN = r"(\pL+)"  # one of `GIVEN_NAMES`
+
+BIOMETRIC_WORDS: Final = Shape(
+    "P", r"(?i)(?:finger|voice|palm)[\s_-]?print|(?:^|[^a-z])(?:retina|iris)[\s_-]?(?:scan|code)"
+)
+"""The one shape of mere words, which columns are called, too."""
 
 SHAPES: Final = (
     # (A) names
@@ -76,9 +88,17 @@ SHAPES: Final = (
     Shape("A", rf"(?i)(?:^|[\s,;:])(?:mr|mrs|ms|miss|dr|prof)\.?\s+{_WORD}"),
     Shape("A", rf"(?i){_W}(?:patient|pt|member|name)s?\s*(?:name)?\s*[:=]\s*{_WORD}"),
     Shape(
-        "A", rf"(?i)^\s*{_GIVEN}[\s_.-]+(?:[a-z]\.?[\s_.-]+)?[\pL][\pL'\u2019-]+\s*$", sure=False
+        "A",
+        rf"(?i)^\s*{_GIVEN}[\s_.-]+(?:[a-z]\.?[\s_.-]+)?[\pL][\pL'\u2019-]+\s*$",
+        sure=False,
+        words=GIVEN_NAMES,
     ),
-    Shape("A", rf"(?i)^\s*{_WORD}(?:[\s-]{_WORD})?\s*,\s*{_GIVEN}(?:\s+[a-z]\.?)?\s*$", sure=False),
+    Shape(
+        "A",
+        rf"(?i)^\s*{_WORD}(?:[\s-]{_WORD})?\s*,\s*{_GIVEN}(?:\s+[a-z]\.?)?\s*$",
+        sure=False,
+        words=GIVEN_NAMES,
+    ),
     Shape("A", r"^\s*[\p{Lu}'-]{2,},\s?[\p{Lu}'-]{2,}(?:\s\p{Lu}\.?)?\s*$", sure=False),
     Shape("A", rf"^\s*{_WORD},\s?{_WORD}\s\p{{Lu}}\.?\s*$", sure=False),
     # (B) addresses, ZIP codes, places on a map
@@ -182,10 +202,7 @@ SHAPES: Final = (
     # (P) biometric templates in base64: "FMR\0", "FIR\0", "IIR\0" (ISO/IEC 19794-2, -4, -6); WSQ
     Shape("P", r"(?:^|[^0-9A-Za-z+/])(?:Rk1SA|RklSA|SUlSA)[0-9A-Za-z+/]{3,}"),
     Shape("P", r"(?:^|[^0-9A-Za-z+/])/6D/[0-9A-Za-z+/]{4,}"),
-    Shape(
-        "P",
-        r"(?i)(?:finger|voice|palm)[\s_-]?print|(?:^|[^a-z])(?:retina|iris)[\s_-]?(?:scan|code)",
-    ),
+    BIOMETRIC_WORDS,
     # (Q) images: data URIs; base64 of JPEG, PNG, GIF, TIFF, "FAC\0" (ISO/IEC 19794-5); file names
     Shape("Q", r"(?i)data:image/|;base64,"),
     Shape("Q", r"(?:^|[^0-9A-Za-z+/])(?:/9j/|iVBORw0KG|R0lGOD|SUkqA|TU0AK|RkFDA)[0-9A-Za-z+/]{3,}"),
@@ -201,5 +218,14 @@ SHAPES: Final = (
 
 
 def screen(shapes: Iterable[Shape]) -> str:
-    """One regular expression that finds whatever one of the shapes finds."""
-    return "|".join(f"(?:{shape.pattern})" for shape in shapes)
+    """One regular expression that finds whatever one of the shapes finds, but those of `named`."""
+    return "|".join(f"(?:{shape.pattern})" for shape in shapes if shape.words is None)
+
+
+def named(value: pl.Expr) -> pl.Expr:
+    """Whether texts have a shape that is told by its words."""
+    return pl.any_horizontal(
+        value.str.extract(shape.pattern).str.to_lowercase().is_in(shape.words)
+        for shape in SHAPES
+        if shape.words is not None
+    )

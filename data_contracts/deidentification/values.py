@@ -8,7 +8,8 @@ The rule, by what a field's contract says:
    a code and an identifier look alike (NDC and telephone number, CPT and ZIP code) the code wins.
 3. No pattern, or a value that does not fit: it is tested for all shapes, and for free text. So a
    Social Security number in `procedure_code` is an identifier, and not just a breach of contract.
-4. Numbers of up to seven digits pass; longer ones are tested as text, and ages over 89 fail.
+4. Numbers of up to seven digits before the point pass; longer ones are tested as text, whatever
+   fraction or exponent they have, and ages over 89 fail.
 
 Values are a tripwire behind the allowlist of names: shapes find what looks like an identifier, and
 no pattern can find a name or a number that looks like anything else.
@@ -23,7 +24,7 @@ import polars as pl
 from data_contracts.deidentification.identifiers import CLASSES
 from data_contracts.deidentification.leaves import LONGEST_CODE, VALUE, Leaf, leaves_of
 from data_contracts.deidentification.policy import Policy
-from data_contracts.deidentification.shapes import SHAPES, Shape, screen
+from data_contracts.deidentification.shapes import SHAPES, Shape, named, screen
 from data_contracts.errors import GroundTruthError
 
 FREE_TEXT: Final = "free text"
@@ -84,7 +85,7 @@ def _found(rows: pl.DataFrame, leaves: list[Leaf], policy: Policy) -> Iterator[s
     any_shape = (
         pl.when("fits")
         .then(VALUE.str.contains(_ANY_SURE))
-        .otherwise(VALUE.str.contains(_ANY_SHAPE))
+        .otherwise(VALUE.str.contains(_ANY_SHAPE) | named(VALUE))
     )
     suspects = suspects.filter(any_shape | free_text | pl.col("over_89"))
     if suspects.is_empty():

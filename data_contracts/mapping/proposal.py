@@ -20,6 +20,7 @@ import polars as pl
 
 from data_contracts.catalog import Contract
 from data_contracts.conform import FLAG_WORDS, LIST_SEPARATOR
+from data_contracts.deidentification.columns import told_by_place, values_among
 from data_contracts.deidentification.identifiers import CLASSES
 from data_contracts.deidentification.shapes import SHAPES, screen
 from data_contracts.fields import Classification, terms_of
@@ -116,8 +117,10 @@ def propose(sample: pl.DataFrame, schema: type[dy.Schema], *, source: str) -> tu
     Raises:
         ReaderError: No column resembles a field: the first line may be no header.
     """
-    ignored = {name: kind for name in sample.columns if (kind := _identifier(sample[name]))}
-    pairs = list(_pairs(sample.drop(ignored), schema))
+    values = values_among(sample.columns)
+    named = sample.drop(values)
+    ignored = {name: kind for name in named.columns if (kind := _identifier(named[name]))}
+    pairs = list(_pairs(named.drop(ignored), schema))
     if not pairs:
         raise ReaderError(
             f"{source}: no column resembles a field of the contract: the header line is missing, "
@@ -167,9 +170,10 @@ def to_commented_toml(
         lines.append(f"separator = {_quoted(separator)}")
     lines += ["ignore = ["]
     lines += [f"    {_quoted(p.column)},  # {p.reason}" for p in proposals if p.ignore] + ["]"]
-    if unknown := [p for p in proposals if p.field is None and not p.ignore]:
+    if unknown := [p.column for p in proposals if p.field is None and not p.ignore]:
+        places = told_by_place(unknown, [p.column for p in proposals])
         lines.append("# Not recognized; map each one onto a field, or add it to ignore:")
-        lines += [f"#   {_quoted(p.column)}" for p in unknown]
+        lines += [f"#   {places.get(column) or _quoted(column)}" for column in unknown]
     mapped = [p for p in proposals if p.field is not None]
     lines += ["", f"[{table}.columns]"]
     for p in mapped:

@@ -32,7 +32,7 @@ import dataframely as dy
 import polars as pl
 
 from data_contracts.deidentification.ages import age_band
-from data_contracts.deidentification.columns import UnknownColumnError
+from data_contracts.deidentification.columns import UnknownColumnError, told_by_place
 from data_contracts.errors import ManifestError
 from data_contracts.fields import Classification, terms_of
 from data_contracts.mapping.column_names import identifier_in
@@ -251,23 +251,26 @@ class TableMapping:
                 f"{source}: no mapped column is in the file: the header line is missing, or it is "
                 "another table, or cells are parted by another character"
             )
+        unknown = [name for name in kept if name not in spoken_for]
+        places = told_by_place(unknown, kept)
         for name, column in self.columns.items():
             if column not in kept:
-                folded = {other.casefold(): other for other in kept}
+                folded = {other.casefold(): other for other in kept if other not in places}
                 near = difflib.get_close_matches(column.casefold(), folded, n=1)
                 hint = f"; did you mean {folded[near[0]]!r}?" if near else ""
                 raise ManifestError(
                     f"{source}: column {column!r}, mapped onto {name}, is not in the file{hint}"
                 )
-        unknown = [name for name in kept if name not in spoken_for]
         for name in unknown:
             first = _TWICE.sub("", name)
             if first != name and first in spoken_for:
                 raise UnknownColumnError(f"{source}: column {first!r} stands twice; keep one.")
         if unknown:
+            counted = ", counted without the ignored ones" if places and self.ignore else ""
             raise UnknownColumnError(
                 f"{source}: column{'s' if len(unknown) > 1 else ''} "
-                f"{', '.join(map(repr, unknown))} neither mapped nor ignored. Map each one onto a "
+                f"{', '.join(places.get(name, repr(name)) for name in unknown)} neither mapped nor "
+                f"ignored{counted}. Map each one onto a "
                 "field under columns, or list it under ignore."
             )
 

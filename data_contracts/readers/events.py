@@ -237,7 +237,14 @@ def _is_running(pid: str) -> bool:
 
 @contextmanager
 def spool(folder: Path) -> Iterator[Spool]:
-    """A spool in a new folder inside `folder`, which only this account may read; deleted after.
+    """A spool in a private folder inside `folder`; deleted after."""
+    with private_folder(folder) as private:
+        yield Spool(private)
+
+
+@contextmanager
+def private_folder(folder: Path) -> Iterator[Path]:
+    """A new folder inside `folder`, which only this account may read; deleted after.
 
     What a reading left that was killed is deleted first.
     """
@@ -246,6 +253,6 @@ def spool(folder: Path) -> Iterator[Spool]:
             shutil.rmtree(left, ignore_errors=True)
     private = Path(tempfile.mkdtemp(prefix=f"{_PREFIX}{os.getpid()}-", dir=folder))  # mode 0700
     try:
-        yield Spool(private)
+        yield private
     finally:
         shutil.rmtree(private)

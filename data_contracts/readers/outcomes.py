@@ -13,7 +13,7 @@ planned, there is no readmission, whatever follows. Visits name no hospital, so 
 same hospital on the next day cannot be told from a transfer.
 """
 
-from datetime import timedelta
+from datetime import date, timedelta
 from typing import Final, Literal
 
 import polars as pl
@@ -72,6 +72,7 @@ def clinical_outcomes(
     lab: pl.LazyFrame,
     cost: pl.LazyFrame | None = None,
     observed: pl.LazyFrame | None = None,
+    last_day: date | None = None,
 ) -> pl.LazyFrame:
     """Rows of `clinical_outcome`, one per row of the index.
 
@@ -95,6 +96,8 @@ def clinical_outcomes(
             that is null leaves the sum unknown.
         observed: `patient_token`, `start_on`, `end_on`: periods in which the site sees whatever
             happens to the patient.
+        last_day: The last day that the whole extract shows, where these are the events of some of
+            its patients only.
 
     Returns:
         The index without `index_on`, and the contract's columns, in no order. No date is among
@@ -105,7 +108,7 @@ def clinical_outcomes(
     # Without tokens, so that a reader need not make them for every visit.
     episodes = _episodes(visit).drop("file", "place", "visit_token")
     rows = _with_person(index, person, episodes)
-    rows = _with_followup(rows, visit, lab, observed)
+    rows = _with_followup(rows, visit, lab, observed, last_day)
     rows = _with_events(rows, visit, episodes)
     rows = _with_index_stay(rows, episodes)
     rows = _with_cost(rows, cost)
@@ -126,6 +129,12 @@ def clinical_outcomes(
         *_time_to_event(),
         pl.col("followed").clip(0, FOLLOWUP_DAYS).alias("followup_days_observed"),
     ).select(*kept, *ClinicalOutcome.column_names())
+
+
+def last_seen(visit: pl.LazyFrame, lab: pl.LazyFrame) -> pl.LazyFrame:
+    """`followed_to`: the last day on which any visit or laboratory value is seen, in one row."""
+    seen = [visit.select("start_on"), visit.select("end_on"), lab.select("taken_on")]
+    return pl.concat([frame.select(pl.all().alias("followed_to")) for frame in seen]).max()
 
 
 def _canonical(lab: pl.LazyFrame) -> pl.LazyFrame:
@@ -198,13 +207,17 @@ def _with_person(index: pl.LazyFrame, person: pl.LazyFrame, episodes: pl.LazyFra
 
 
 def _with_followup(
-    rows: pl.LazyFrame, visit: pl.LazyFrame, lab: pl.LazyFrame, observed: pl.LazyFrame | None
+    rows: pl.LazyFrame,
+    visit: pl.LazyFrame,
+    lab: pl.LazyFrame,
+    observed: pl.LazyFrame | None,
+    last_day: date | None,
 ) -> pl.LazyFrame:
     """Add the days to the end of follow-up, `followed`, and to where it is sure, `watched`."""
-    if observed is None:
-        seen = [visit.select("start_on"), visit.select("end_on"), lab.select("taken_on")]
-        days = pl.concat([frame.select(pl.all().alias("followed_to")) for frame in seen])
-        rows = rows.join(days.max(), how="cross")
+    if observed is None and last_day is not None:
+        rows = rows.with_columns(pl.lit(last_day).alias("followed_to"))
+    elif observed is None:
+        rows = rows.join(last_seen(visit, lab), how="cross")
     else:
         periods = _merged(observed).rename({"start_on": "from", "end_on": "followed_to"})
         rows = _nearest(rows, periods, "index_on", "from", "backward")

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
+from data_contracts.deidentification.columns import told_by_place
 from data_contracts.readers.files import decoded
 from data_contracts.readers.findings import ReaderError, at
 
@@ -186,8 +187,10 @@ def _scan_parts(folder: Path) -> pl.LazyFrame:
     first, *others = entries
     schema = _header(pl.scan_parquet(first, glob=False), first)
     for part in others:
-        if differing := schema.items() ^ _header(pl.scan_parquet(part, glob=False), part).items():
-            names = ", ".join(sorted({name for name, _ in differing}))
+        header = _header(pl.scan_parquet(part, glob=False), part)
+        if differing := sorted({name for name, _ in schema.items() ^ header.items()}):
+            places = told_by_place(differing, [*header, *schema])
+            names = ", ".join(places.get(name, name) for name in differing)
             raise ReaderError(
                 f"{part}: its columns or their types differ from those of {first.name}: {names}. "
                 "All parts of a table need the same columns"

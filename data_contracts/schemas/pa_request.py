@@ -192,12 +192,17 @@ class PaRequest(dy.Schema):
         description="Quantity asked for",
         metadata=terms("PV", SUBMISSION, CLINICAL, declared_range=(0.0, 365.0)),
     )
-    quantity_unit = dy.String(
+    quantity_unit = dy.Enum(
+        v.QUANTITY_UNITS,
         nullable=True,
-        max_length=8,
         description="Unit of the quantity",
         metadata=terms(
-            "PV", SUBMISSION, CLINICAL, standard="X12 278 HSD01", code_systems=("X12 355",)
+            "PV",
+            SUBMISSION,
+            CLINICAL,
+            standard="X12 278 HSD01, SV103, SV204",
+            code_systems=("X12 355",),
+            labels=v.QUANTITY_UNITS,
         ),
     )
     channel = dy.Enum(

@@ -8,8 +8,8 @@ from collections.abc import Iterator
 from typing import Any, Final
 
 from data_contracts import vocabulary as v
+from data_contracts.codes.quantities import unit_of_quantity
 from data_contracts.readers.fhir.codes import (
-    UNIT,
     coded,
     extension_codes,
     extensions,
@@ -197,11 +197,11 @@ def _fields(
 
 
 def unit_of(quantity: Element, unit: Unit) -> str | None:
-    """The coded unit of a Quantity; its `unit` is free text."""
+    """The contract's code of a Quantity's unit (X12 or UCUM); its `unit` is free text."""
     code = quantity.text("code")
-    if code is not None and UNIT.fullmatch(code):
-        return code
-    if code is not None or "unit" in quantity.fields:
+    if code is not None:
+        return unit_of_quantity(code, unit.note)
+    if "unit" in quantity.fields:
         unit.note("a unit without code")
     return None
 

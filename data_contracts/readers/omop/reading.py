@@ -15,6 +15,7 @@ Guidelines I.C.2.e.2: Z51.0, Z51.11 and Z51.12 are coded where the stay is solel
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import date
 from pathlib import Path
 from typing import Final
 
@@ -26,7 +27,11 @@ from data_contracts.readers.events import EVENTS
 from data_contracts.readers.findings import Findings, at
 from data_contracts.readers.omop import concepts
 from data_contracts.readers.omop.tables import CdmTable, open_tables
-from data_contracts.readers.outcomes import clinical_outcomes, index_stays
+from data_contracts.readers.outcomes import clinical_outcomes, index_stays, last_seen
+from data_contracts.readers.partitions import parted
+
+PATIENTS_PER_PART: Final = 25_000
+"""With 30 events of each, a part takes about 120 MB of memory."""
 
 _DEMOGRAPHICS: Final = {
     "sex": ("gender_concept_id", concepts.SEXES),
@@ -58,22 +63,71 @@ class OmopEvents:
     deaths_known: bool
 
 
-def omop_outcomes(folder: Path, tokens: Tokens, site: str, findings: Findings) -> pl.LazyFrame:
+def omop_outcomes(
+    folder: Path,
+    tokens: Tokens,
+    site: str,
+    findings: Findings,
+    private: Path,
+    *,
+    patients_per_part: int = PATIENTS_PER_PART,
+) -> list[pl.LazyFrame]:
     """`file`, `place` and the columns of `clinical_outcome`: a row per episode of inpatient care.
 
     `death_90d` is true or null where the extract has no table of deaths: deaths after discharge
-    would be missed. See `read_omop` for arguments and errors.
+    would be missed.
+
+    Memory: that of `read_omop`, and that for the events of one part of the patients.
+
+    Args:
+        folder: The extract; see `tables.open_tables`.
+        tokens: The network's tokens.
+        site: Name of the site, part of every token.
+        findings: What is refused, and what is left out of or doubtful in what is kept.
+        private: A private folder, in which the events of all patients lie until rows are read.
+        patients_per_part: How many patients a part has, about.
+
+    Returns:
+        One frame for each part, to be collected one after the other.
+
+    Raises:
+        ReaderError: As `read_omop` says; or events cannot be written.
     """
     events = read_omop(folder, tokens, site, findings)
-    rows = clinical_outcomes(
-        index_stays(events.visit),
-        events.person,
-        events.visit,
-        events.lab,
-        events.cost,
-        events.observed,
-    )
-    if events.deaths_known:
+    patients = int(events.person.select(pl.len()).collect(engine="streaming").item())
+    parts = -(-patients // patients_per_part)
+
+    def of(kind: str, frame: pl.LazyFrame | None) -> list[pl.LazyFrame] | list[None]:
+        return [None] * parts if frame is None else parted(frame, private, kind, parts)
+
+    visits = parted(events.visit, private, "visit", parts)
+    labs = parted(events.lab, private, "lab", parts)
+    last_day = last_seen(pl.concat(visits), pl.concat(labs)).collect(engine="streaming").item()
+    return [
+        _outcomes(person, visit, lab, cost, observed, last_day, deaths_known=events.deaths_known)
+        for person, visit, lab, cost, observed in zip(
+            parted(events.person, private, "person", parts),
+            visits,
+            labs,
+            of("cost", events.cost),
+            of("observed", events.observed),
+            strict=True,
+        )
+    ]
+
+
+def _outcomes(
+    person: pl.LazyFrame,
+    visit: pl.LazyFrame,
+    lab: pl.LazyFrame,
+    cost: pl.LazyFrame | None,
+    observed: pl.LazyFrame | None,
+    last_day: date | None,
+    *,
+    deaths_known: bool,
+) -> pl.LazyFrame:
+    rows = clinical_outcomes(index_stays(visit), person, visit, lab, cost, observed, last_day)
+    if deaths_known:
         return rows
     return rows.with_columns(pl.when("death_90d").then(True).alias("death_90d"))
 
@@ -229,7 +283,8 @@ def _visits(
         _note(findings, late, "OMOP visit that begins after its patient's death")
 
     def token(ids: pl.Series) -> pl.Series:
-        return pl.Series([tokens.visit(f"omop {site}", str(one)) for one in ids], dtype=pl.String)
+        made = (None if one is None else tokens.visit(f"omop {site}", str(one)) for one in ids)
+        return pl.Series(list(made), dtype=pl.String)
 
     planned = _planned(tables.get("condition_occurrence"))
     is_planned = pl.col("planned").fill_null(False) & (concept != concepts.THROUGH_EMERGENCY)
@@ -244,10 +299,9 @@ def _visits(
         pl.col("discharged_to_concept_id").is_in(concepts.DIED).alias("died"),
         pl.when(kind == "inpatient").then(is_planned).alias("planned"),
     )
-    # Last, so that a filter on the kind of visit goes before it: hashing is slow.
-    hashed = pl.col("visit_occurrence_id").map_batches(
-        token, return_dtype=pl.String, is_elementwise=True
-    )
+    # Hashing is slow, and no visit but a stay is ever told by its token.
+    stays = pl.when(pl.col("kind") == "inpatient").then("visit_occurrence_id")
+    hashed = stays.map_batches(token, return_dtype=pl.String, is_elementwise=True)
     return _event(events.with_columns(hashed.alias("visit_token")), "visit")
 
 

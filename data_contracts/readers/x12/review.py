@@ -10,6 +10,7 @@ from datetime import datetime
 from typing import Any, Final
 
 from data_contracts import vocabulary as v
+from data_contracts.codes.quantities import unit_of_quantity
 from data_contracts.crosswalk import Payer
 from data_contracts.readers.answers import CERTIFIED
 from data_contracts.readers.x12 import codes
@@ -252,7 +253,8 @@ class Review:
         quantity = message.number(segment, quantity_at)
         if quantity is not None:
             fields["quantity"] = quantity
-            fields["quantity_unit"] = element(segment, unit_at) if unit_at else "UN"
+            unit = element(segment, unit_at) if unit_at else "UN"
+            fields["quantity_unit"] = unit_of_quantity(unit, message.note)
 
     def _here(self, segment: Segment) -> _Level:
         """The service or event that is open."""
@@ -306,7 +308,8 @@ class Review:
             fields = shared | item.fields
             delivery = item.delivery or event.delivery
             if delivery and "quantity" not in fields:
-                fields["quantity"], fields["quantity_unit"] = delivery
+                fields["quantity"] = delivery[0]
+                fields["quantity_unit"] = unit_of_quantity(delivery[1], message.note)
             fields["item_sequence"] = sequence
             fields["request_type"] = "drug" if fields.get("ndc") else "medical"
             fields["attachments_n"] = event.attachments + item.attachments
