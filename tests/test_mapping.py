@@ -65,7 +65,7 @@ def test_a_section_says_where_the_file_is_and_what_its_columns_and_codes_mean() 
         path=Path("/site/requests.csv"),
         separator=";",
         ignore=("INTERNAL_NOTE", ""),
-        columns={"procedure_code": "PROC_CD", "policy_id": "GROUP", "reviewer": "GROUP"},
+        columns={"procedure_code": ("PROC_CD",), "policy_id": ("GROUP",), "reviewer": ("GROUP",)},
         codes={"network_status": {"in": ("PAR", "IN NETWORK"), "out": ("NONPAR",)}},
         constants={"channel": "X12", "item_sequence": 1, "eligibility_verified": True},
     )
@@ -100,6 +100,30 @@ def test_columns_are_renamed_codes_translated_and_constants_added() -> None:
         "channel": ["X12"] * 5,
         "item_sequence": [1] * 5,
     }
+
+
+def test_a_list_may_lie_in_several_columns() -> None:
+    site = pl.LazyFrame(
+        {
+            "DX1": ["M54.5", "I10", "I10", "I10"],
+            "DX2": ["E11.9", None, "", None],
+            "DX3": [" I10 ", "N18.30", None, " "],
+            "MOD": [26, None, None, 50],
+        }
+    )
+    text = 'dx_principal = "DX1"\ndx_other = ["DX2", "DX3"]\nmodifier = ["MOD"]\n'
+    read = mapping(f"[tables.pa_request.columns]\n{text}")
+    table = read.apply(site, REQUEST, source=SOURCE).collect()
+    assert table["dx_other"].to_list() == ["E11.9|I10", "N18.30", None, None]
+    assert table["modifier"].to_list() == [26, None, None, 50]
+    assert TableMapping.parse(read.section(str), "pa_request", FILE).columns == read.columns
+
+
+@pytest.mark.parametrize("field", ["dx_principal", "patient_token", "quantity", "channel"])
+def test_only_a_list_of_codes_may_lie_in_several_columns(field: str) -> None:
+    read = mapping(f'[tables.pa_request.columns]\n{field} = ["A", "B"]\n')
+    with pytest.raises(ManifestError, match=f"{field} has one column; only a list of codes"):
+        read.apply(frame(A="1", B="2"), REQUEST, source=SOURCE)
 
 
 def test_a_column_with_a_fields_own_name_may_have_codes_and_one_column_may_feed_two_fields() -> (
@@ -190,8 +214,11 @@ def test_a_mapped_file_gives_the_table_that_a_file_with_the_contracts_names_give
         ('ignore = "NOTE"', "ignore must be a list of texts"),
         ("ignore = [1]", "ignore must be a list of texts"),
         ('columns = "a"', "columns must be a section of its own"),
-        ("columns = {ndc = 1}", "columns.ndc must be text"),
-        ('columns = {ndc = ""}', "columns.ndc must be text"),
+        ("columns = {ndc = 1}", "columns.ndc must be the name of a column"),
+        ('columns = {ndc = ""}', "columns.ndc must be the name of a column"),
+        ('columns = {dx_other = ["A", ""]}', "columns.dx_other must be the name of a column"),
+        ("columns = {dx_other = []}", "columns.dx_other must be the name of a column"),
+        ('columns = {dx_other = ["A", "A"]}', "columns.dx_other names a column twice"),
         ("codes = {channel = 1}", "channel must be a section of its own"),
         ('codes = {channel = {fax = "F"}}', "codes.channel.fax must be a list of texts"),
         ("constants = {channel = ['fax']}", "constants.channel must be a text, a number"),

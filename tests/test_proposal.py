@@ -137,6 +137,36 @@ def test_a_table_with_the_contracts_own_names_is_mapped_onto_itself(
     assert found == {name: name for name in texts[table].columns}
 
 
+@pytest.mark.parametrize(
+    ("names", "field", "values"),
+    [
+        ("DX{}", "dx_other", ["E11.9", "I10", "N18.30"]),
+        ("ICD_DX_CD_{:02}", "dx_other", ["E11.9", "I10", "N18.30"]),
+        ("diagnosis_code_{}", "dx_other", ["E119", "I10", "N1830"]),
+        ("ICD10_DIAG_{}", "dx_other", ["E119", "I10", "N1830"]),
+    ],
+)
+def test_the_first_of_numbered_diagnoses_is_the_principal_and_the_others_are_one_list(
+    names: str, field: str, values: list[str]
+) -> None:
+    columns = [names.format(number) for number in range(1, 13)]
+    found = proposed_fields(
+        propose(sample(**dict.fromkeys(columns, values)), REQUEST.schema, source="t.csv")
+    )
+    assert found == {columns[0]: "dx_principal", **dict.fromkeys(columns[1:], field)}
+
+
+def test_numbered_modifiers_are_one_list_and_stand_so_in_site_toml() -> None:
+    table = sample(CPT=["72148"], MOD1=["LT"], MOD2=["26"], MOD_3=["59"], DX=["I10"])
+    proposals = propose(table, REQUEST.schema, source="t.csv")
+    found = proposed_fields(proposals)
+    assert [found.get(name) for name in ("MOD1", "MOD2", "MOD_3")] == ["modifier"] * 3
+    read = tomllib.loads(to_commented_toml(proposals, REQUEST, "t.csv"))
+    columns = read["tables"]["pa_request"]["columns"]
+    assert columns["modifier"] == ["MOD1", "MOD2", "MOD_3"]
+    assert columns["dx_principal"] == "DX"
+
+
 # --- what decides ------------------------------------------------------------------------------
 
 
@@ -173,8 +203,7 @@ def test_a_field_has_one_column_and_a_second_one_as_good_makes_it_doubtful() -> 
 
 @pytest.mark.parametrize("name", ["DIAG_CD_2", "dx2", "ICD10_CM_3"])
 def test_a_number_in_a_name_tells_columns_apart(name: str) -> None:
-    proposal = one(sample(**{"DX1": ["I10"], name: ["E119"]}), name)
-    assert not proposal.confident
+    assert one(sample(**{"DX1": ["I10"], name: ["E119"]}), name).field == "dx_other"
     # One word of two is shared; a number weighs as much as two words: 2 * 1 / (3 + 3).
     assert resemblance(words("DX1"), words("DX_2")) == pytest.approx(1 / 3)
 
@@ -190,6 +219,7 @@ def test_an_x12_element_before_a_name_counts_by_itself_and_the_words_after_it_do
         "TRN02_Token": "request_token",
         "UM06_HasteOfTheReviewAskedFor": "level_of_service",
         "HI01_2_Diagnosis": "dx_principal",
+        "HI02_2_Diagnosis": "dx_other",
     }
 
 
@@ -232,7 +262,9 @@ def test_the_block_is_toml_and_maps_the_sample_once_the_rest_is_ignored(export: 
     section = tomllib.loads(block)["tables"][export.table]
     mapping = TableMapping.parse(section, export.table, Path("/site/site.toml"))
     assert (mapping.path, mapping.separator) == (Path("/site/export.csv"), ";")
-    assert {column: name for name, column in mapping.columns.items()} == proposed_fields(proposals)
+    assert {
+        column: name for name, columns in mapping.columns.items() for column in columns
+    } == proposed_fields(proposals)
     section["ignore"] += [p.column for p in proposals if not p.confident]
     mapping = TableMapping.parse(section, export.table, Path("/site/site.toml"))
     mapped = mapping.apply(export.sample.lazy(), contract.schema, source="t.csv").collect()

@@ -60,6 +60,7 @@ def test_other_names_get_a_proposal_that_reads_the_same_rows(
 ) -> None:
     plain = texts["pa_decision"]
     named = {"decision_hours": "TAT_HRS", "action_code": "DECISION_CD"}
+    mapped = {name: (column,) for name, column in named.items()}
     own = plain.rename(named).with_columns(MEMBER_ID=pl.lit("M-1"))
     own.write_csv(tmp_path / "um.csv", separator=";")
     plain.write_csv(tmp_path / "plain.csv")
@@ -67,7 +68,7 @@ def test_other_names_get_a_proposal_that_reads_the_same_rows(
     file, steps = init_site(tmp_path / "site", Answers("st-mary", "payer", tables=tables))
     assert "confirm how the columns of um.csv are mapped onto pa_decision" in steps[0]
     manifest = SiteManifest.load(file)
-    assert named.items() <= manifest.mappings["pa_decision"].columns.items()
+    assert mapped.items() <= manifest.mappings["pa_decision"].columns.items()
     assert manifest.mappings["pa_decision"].ignore == ("MEMBER_ID",)
     by_hand = SiteManifest("st-mary", "payer", {"pa_decision": tmp_path / "plain.csv"})
     read, expected = (read_tables(one)["pa_decision"].rows for one in (manifest, by_hand))

@@ -26,6 +26,7 @@ from data_contracts.deidentification.shapes import SHAPES, screen
 from data_contracts.fields import Classification, terms_of
 from data_contracts.mapping.column_names import identifier_in, readings, resemblance, words
 from data_contracts.mapping.spellings import CODE_SPELLINGS, LABELS, SPELLINGS
+from data_contracts.mapping.table_mapping import is_list_of_codes
 from data_contracts.readers.findings import ReaderError
 
 CONFIDENT: Final = 0.72
@@ -97,6 +98,11 @@ class _Pair:
     resemblance: float
     fit: _Fit | None
 
+    def is_beside(self, other: "_Pair") -> bool:
+        """Whether the columns' names differ in their number only."""
+        plain = {re.sub(r"[\W_]*[0-9]+$", "", name) for name in (self.column, other.column)}
+        return len(plain) == 1 and plain.isdisjoint((self.column, other.column))
+
     @property
     def score(self) -> float:
         return self.resemblance * (0.4 + 0.6 * (self.fit.share if self.fit else _WITHOUT_VALUES))
@@ -107,7 +113,8 @@ def propose(sample: pl.DataFrame, schema: type[dy.Schema], *, source: str) -> tu
 
     The score of a column and a field is the resemblance of the column's name with the nearest
     usual name of the field, lowered where values do not fit: name * (0.4 + 0.6 * share that fits).
-    Pairs are chosen by falling score, every field and every column once.
+    Pairs are chosen by falling score, every column once, and every field; but for a list, which may
+    lie in several columns whose names differ in a number only.
 
     Args:
         sample: Some rows of the table; all columns are text.
@@ -129,9 +136,9 @@ def propose(sample: pl.DataFrame, schema: type[dy.Schema], *, source: str) -> tu
     chosen: dict[str, _Pair] = {}
     likely = [pair for pair in pairs if pair.score >= DOUBTFUL]
     for pair in sorted(likely, key=lambda pair: -pair.score):
-        if pair.column not in chosen and all(
-            pair.field != other.field for other in chosen.values()
-        ):
+        rivals = [other for other in chosen.values() if other.field == pair.field]
+        of_list = is_list_of_codes(schema.columns()[pair.field])
+        if pair.column not in chosen and all(of_list and pair.is_beside(other) for other in rivals):
             chosen[pair.column] = pair
     proposals = []
     for column in sample.columns:
@@ -178,7 +185,10 @@ def to_commented_toml(
     lines += ["", f"[{table}.columns]"]
     for p in mapped:
         doubt = "" if p.confident else "# "
-        lines.append(f"{doubt}{p.field} = {_quoted(p.column)}  # {p.score:.2f}: {p.reason}")
+        beside = [_quoted(other.column) for other in mapped if other.field == p.field]
+        columns = f"[{', '.join(beside)}]" if len(beside) > 1 else beside[0]
+        if _quoted(p.column) == beside[0]:
+            lines.append(f"{doubt}{p.field} = {columns}  # {p.score:.2f}: {p.reason}")
     for p in mapped:
         if not p.codes and not p.unknown_codes:
             continue

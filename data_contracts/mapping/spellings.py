@@ -9,6 +9,12 @@ from typing import Final
 
 from data_contracts import vocabulary as v
 
+
+def _numbered(*names: str, first: int = 1, last: int) -> tuple[str, ...]:
+    """Names of the columns that a list lies in, side by side."""
+    return tuple(f"{name} {number}" for name in names for number in range(first, last + 1))
+
+
 SPELLINGS: Final[Mapping[str, tuple[str, ...]]] = {
     # Tokens: only what says that it is one.
     "request_token": (
@@ -51,7 +57,10 @@ SPELLINGS: Final[Mapping[str, tuple[str, ...]]] = {
     ),
     "ndc": ("ndc", "ndc code", "ndc 11", "national drug code", "drug ndc", "drug code", "lin03"),
     "rxcui": ("rxcui", "rxnorm", "rxnorm code", "rx cui", "rxnorm concept"),
-    "modifier": ("modifier", "sv101 3", "procedure modifier", "modifier code", "modifier list"),
+    "modifier": (
+        *("modifier", "sv101 3", "procedure modifier", "modifier code", "modifier list"),
+        *_numbered("modifier", "procedure modifier", last=4),
+    ),
     "dx_principal": (
         *("principal dx", "primary dx", "dx 1", "principal diagnosis code", "diagnosis code"),
         *("primary diagnosis code", "diagnosis", "hi01", "main diagnosis"),
@@ -60,6 +69,8 @@ SPELLINGS: Final[Mapping[str, tuple[str, ...]]] = {
     "dx_other": (
         *("dx other", "other diagnosis codes", "secondary dx", "secondary diagnoses"),
         *("dx list", "additional diagnoses", "other diagnoses", "comorbid diagnoses"),
+        *_numbered("dx", "dx code", first=2, last=25),  # dx 1 is the principal one
+        *_numbered("dx other", "secondary dx", last=24),
     ),
     "risk_score": ("risk score", "raf", "raf score", "hcc score", "risk adjustment factor"),
     "place_of_service": (
@@ -119,6 +130,7 @@ SPELLINGS: Final[Mapping[str, tuple[str, ...]]] = {
     "reason_codes": (
         *("reason codes", "hcr03", "denial reason code", "decision reason", "reason code"),
         *("denial reason", "status reason", "determination reason"),
+        *_numbered("reason code", "denial reason", last=5),
     ),
     "decision_hours": (
         *("decision hours", "turnaround hours", "tat hours", "hours to decision", "tat"),
@@ -173,7 +185,10 @@ SPELLINGS: Final[Mapping[str, tuple[str, ...]]] = {
         *("carc", "cas02", "adjustment reason code", "claim adjustment reason code"),
         *("carc code",),
     ),
-    "rarc": ("rarc", "remark code", "remark codes", "rarc code", "lq02", "remittance remark code"),
+    "rarc": (
+        *("rarc", "remark code", "remark codes", "rarc code", "lq02", "remittance remark code"),
+        *_numbered("rarc", "remark code", last=5),
+    ),
     "days_service_to_receipt": (
         *("days service to receipt", "service to receipt days", "submission lag days"),
         *("claim lag days", "receipt lag days"),

@@ -7,6 +7,7 @@
     ignore = ["INTERNAL_NOTE"]               # columns that are never read; they may be absent
     [tables.pa_request.columns]              # contract field = the site's column
     procedure_code = "PROC_CD"
+    dx_other = ["DX2", "DX3", "DX4"]         # a list may lie in several columns
     [tables.pa_request.codes.network_status] # contract code = the site's values
     in = ["PAR", "IN NETWORK"]
     [tables.pa_request.constants]            # the same value on every row
@@ -15,10 +16,10 @@
 An age in years may be mapped onto `age_band` and a ZIP code onto `zip3`: what is finer is dropped
 before anything else sees it.
 
-One column may feed several fields; a field has one column. A column that bears a field's own name
-needs no line, but may have codes. A column that is neither mapped, nor ignored, nor a field fails
-the table: nothing passes, and nothing is lost, by being unknown. Numbers are taken as they stand;
-currency signs and thousands separators are not guessed at.
+One column may feed several fields; a field has one column, unless it is a list of codes. A column
+that bears a field's own name needs no line, but may have codes. A column that is neither mapped,
+nor ignored, nor a field fails the table: nothing passes, and nothing is lost, by being unknown.
+Numbers are taken as they stand; currency signs and thousands separators are not guessed at.
 """
 
 import difflib
@@ -31,6 +32,7 @@ from typing import Any, Final
 import dataframely as dy
 import polars as pl
 
+from data_contracts.conform import LIST_SEPARATOR
 from data_contracts.deidentification.ages import age_band
 from data_contracts.deidentification.columns import UnknownColumnError, told_by_place
 from data_contracts.errors import ManifestError
@@ -55,7 +57,7 @@ class TableMapping:
         path: The file or directory, absolute.
         separator: What parts the cells of a CSV line.
         ignore: Columns that are never read.
-        columns: Contract field -> the site's column.
+        columns: Contract field -> the site's column, or the columns that a list lies in.
         codes: Contract field -> contract code -> the site's values.
         constants: Contract field -> its value on every row.
     """
@@ -63,7 +65,7 @@ class TableMapping:
     path: Path
     separator: str = ","
     ignore: tuple[str, ...] = ()
-    columns: Mapping[str, str] = field(default_factory=dict)
+    columns: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     codes: Mapping[str, Mapping[str, tuple[str, ...]]] = field(default_factory=dict)
     constants: Mapping[str, Constant] = field(default_factory=dict)
 
@@ -94,7 +96,7 @@ class TableMapping:
             separator=separator,
             ignore=_texts(section.get("ignore", []), f"{where}: ignore"),
             columns={
-                name: _text(value, f"{where}: columns.{name}")
+                name: _column_names(value, f"{where}: columns.{name}")
                 for name, value in _subsection(section, "columns", where).items()
             },
             codes={
@@ -120,7 +122,10 @@ class TableMapping:
         if self.ignore:
             section["ignore"] = list(self.ignore)
         if self.columns:
-            section["columns"] = dict(self.columns)
+            section["columns"] = {
+                name: columns[0] if len(columns) == 1 else list(columns)
+                for name, columns in self.columns.items()
+            }
         if self.codes:
             section["codes"] = {
                 name: {code: list(values) for code, values in codes.items()}
@@ -149,8 +154,9 @@ class TableMapping:
         self._check(schema, source)
         present = frame.collect_schema().names()
         kept = [name for name in present if name not in self.ignore]
-        mapped = set(self.columns.values())
-        own = {name: name for name in kept if name in schema.columns() and name not in mapped}
+        own = {
+            name: (name,) for name in kept if name in schema.columns() and name not in self._mapped
+        }
         self._check_header(kept, own, schema, source)
         for name in own:
             if name in self.columns or name in self.constants:
@@ -167,14 +173,18 @@ class TableMapping:
                 )
         return frame.select(
             *(
-                self._translated(name, pl.col(column), schema).alias(name)
-                for name, column in origins.items()
+                self._translated(name, _together(columns), schema).alias(name)
+                for name, columns in origins.items()
             ),
             *(
                 self._translated(name, pl.lit(value), schema).alias(name)
                 for name, value in self.constants.items()
             ),
         )
+
+    @property
+    def _mapped(self) -> set[str]:
+        return {column for columns in self.columns.values() for column in columns}
 
     def _translated(self, name: str, values: pl.Expr, schema: type[dy.Schema]) -> pl.Expr:
         """Values of a field in the contract's codes."""
@@ -194,11 +204,12 @@ class TableMapping:
                 raise ManifestError(
                     f"{where}: field {name} stands under columns and under constants; keep one"
                 )
-        for name, column in self.columns.items():
-            if column in self.ignore:
-                raise ManifestError(
-                    f"{where}: column {column!r} is ignored and mapped onto {name}; keep one"
-                )
+        for name, columns in self.columns.items():
+            for column in columns:
+                if column in self.ignore:
+                    raise ManifestError(
+                        f"{where}: column {column!r} is ignored and mapped onto {name}; keep one"
+                    )
         for name, codes in self.codes.items():
             code_of: dict[str, str] = {}
             for code, values in codes.items():
@@ -225,7 +236,12 @@ class TableMapping:
                     )
                 if key != "columns" and _is_token(fields[name]):
                     raise ManifestError(f"{source}: {name} is a token and can have no {key}")
-        for name, site_column in self.columns.items():
+        for name, columns in self.columns.items():
+            if len(columns) > 1 and not is_list_of_codes(fields[name]):
+                raise ManifestError(
+                    f"{source}: {name} has one column; only a list of codes may lie in several"
+                )
+            [site_column, *_] = columns
             if _is_token(fields[name]) and (identifier := identifier_in(site_column)):
                 raise ManifestError(
                     f"{source}: {name} is a token, and column {site_column!r} has the name of a "
@@ -243,8 +259,7 @@ class TableMapping:
         self, kept: Sequence[str], own: Iterable[str], schema: type[dy.Schema], source: str
     ) -> None:
         """Refuse mapped columns that are absent, and columns that nobody has spoken for."""
-        mapped = set(self.columns.values())
-        spoken_for = mapped | set(own)
+        spoken_for = self._mapped | set(own)
         if spoken_for.isdisjoint(kept):
             # Without a header line the first row stands in its place: these may be values.
             raise ManifestError(
@@ -253,14 +268,15 @@ class TableMapping:
             )
         unknown = [name for name in kept if name not in spoken_for]
         places = told_by_place(unknown, kept)
-        for name, column in self.columns.items():
-            if column not in kept:
-                folded = {other.casefold(): other for other in kept if other not in places}
-                near = difflib.get_close_matches(column.casefold(), folded, n=1)
-                hint = f"; did you mean {folded[near[0]]!r}?" if near else ""
-                raise ManifestError(
-                    f"{source}: column {column!r}, mapped onto {name}, is not in the file{hint}"
-                )
+        for name, columns in self.columns.items():
+            for column in columns:
+                if column not in kept:
+                    folded = {other.casefold(): other for other in kept if other not in places}
+                    near = difflib.get_close_matches(column.casefold(), folded, n=1)
+                    hint = f"; did you mean {folded[near[0]]!r}?" if near else ""
+                    raise ManifestError(
+                        f"{source}: column {column!r}, mapped onto {name}, is not in the file{hint}"
+                    )
         for name in unknown:
             first = _TWICE.sub("", name)
             if first != name and first in spoken_for:
@@ -273,6 +289,16 @@ class TableMapping:
                 f"ignored{counted}. Map each one onto a "
                 "field under columns, or list it under ignore."
             )
+
+
+def _together(columns: Sequence[str]) -> pl.Expr:
+    """One column as it is; the filled cells of several as one list in text, in their order."""
+    if len(columns) == 1:
+        return pl.col(columns[0])
+    cells = (pl.col(column).cast(pl.String).str.strip_chars() for column in columns)
+    filled = [pl.when(cell != "").then(cell) for cell in cells]
+    joined = pl.concat_str(filled, separator=LIST_SEPARATOR, ignore_nulls=True)
+    return pl.when(joined != "").then(joined)
 
 
 def _age_band(age: pl.Expr) -> pl.Expr:
@@ -318,6 +344,11 @@ def _is_token(column: dy.Column) -> bool:
     return terms_of(column).classification == Classification.TOKEN
 
 
+def is_list_of_codes(column: dy.Column) -> bool:
+    """Whether a field holds a list that may lie in several columns."""
+    return isinstance(column, dy.List) and isinstance(column.inner, dy.String)
+
+
 def _reject_unknown(section: Iterable[str], where: str) -> None:
     for name in section:
         if name not in _KEYS:
@@ -333,10 +364,13 @@ def _subsection(section: Mapping[str, object], key: str, where: str) -> Mapping[
     return content
 
 
-def _text(value: object, what: str) -> str:
-    if not isinstance(value, str) or not value:
-        raise ManifestError(f"{what} must be text, in quotes")
-    return value
+def _column_names(value: object, what: str) -> tuple[str, ...]:
+    names = value if isinstance(value, list) else [value]
+    if not names or not all(isinstance(name, str) and name for name in names):
+        raise ManifestError(f"{what} must be the name of a column, or a list of such")
+    if len(set(names)) < len(names):
+        raise ManifestError(f"{what} names a column twice")
+    return tuple(names)
 
 
 def _texts(value: object, what: str) -> tuple[str, ...]:
