@@ -148,6 +148,7 @@ EVENTS: Final[Mapping[str, pl.Schema]] = {
     ),
 }
 
+_NAMES = {kind: tuple(schema) for kind, schema in EVENTS.items()}
 _PART_ROWS = 50_000
 _PREFIX = ".reading-"
 _BETWEEN = "\x1f"  # stands in no code
@@ -170,7 +171,7 @@ class Spool:
     def add(self, kind: str, event: Mapping[str, Any]) -> None:
         """Add an event of the open unit; fields that it lacks are unknown (null)."""
         rows = self._rows[kind]
-        rows.append(tuple(map(event.get, EVENTS[kind])))
+        rows.append(tuple(map(event.get, _NAMES[kind])))
         if len(rows) >= _PART_ROWS:
             self._write(kind)
 

@@ -42,10 +42,14 @@ class Message:
     into: Spool
     crosswalk: Crosswalk
     notes: Counter[str] = field(default_factory=Counter)
+    _file: str = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._file = shown(self.stream.file)
 
     def add(self, kind: str, number: int, event: dict[str, Any]) -> None:
         """Add an event that begins at this segment; its source is written into it."""
-        event["file"] = shown(self.stream.file)
+        event["file"] = self._file
         event["place"] = f"segment {number}"
         self.into.add(kind, event)
 
@@ -80,8 +84,7 @@ class Message:
             return None
         try:
             # float() alone would take more than X12 does: exponents, "nan", underscores.
-            digits = text.replace(".", "", 1).lstrip("-")
-            if not (digits.isdigit() and text.isascii() and len(text) <= _MOST_DIGITS):
+            if text.strip("0123456789.-") or len(text) > _MOST_DIGITS:
                 raise ValueError
             return float(text)
         except ValueError:
@@ -98,7 +101,7 @@ class Message:
 
     def day(self, segment: Segment, position: int) -> date | None:
         """A date as CCYYMMDD, None if it is empty."""
-        text = element(segment, position)
+        text = segment[position] if position < len(segment) else ""
         return self._day(segment, position, text) if text else None
 
     def period(self, segment: Segment, qualifier: int) -> tuple[date, date]:

@@ -57,8 +57,8 @@ class _Claim:
     lines_from: date | None = None
     lines_allowed: int = 0
     allowed: float = 0.0
-    revenue_code: str = ""
     largest_charge: float = 0.0
+    largest_line: Segment = field(default_factory=list)
     line_rest: float = 0.0  # charge less payment less adjustments of the open line
     unbalanced_lines: int = 0
 
@@ -158,18 +158,20 @@ class Remittance:
     def _adjust(self, segment: Segment) -> None:
         claim = self._opened(segment)
         number, group = self._message.number, segment[1]
+        total = 0.0
         for position in range(2, len(segment), 3):
             reason = segment[position]
             amount = number(segment, position + 1) or 0.0
-            claim.adjusted += amount
-            claim.line_rest -= amount
-            if group in ("CO", "PI"):
-                claim.not_eligible += amount
-            elif group == "PR" and reason in _SHARES:
+            total += amount
+            if group == "PR" and reason in _SHARES:
                 share = _SHARES[reason]
                 claim.shares[share] = claim.shares.get(share, 0.0) + amount
             if abs(amount) > claim.largest:
                 claim.largest, claim.group, claim.carc = abs(amount), group, reason
+        claim.adjusted += total
+        claim.line_rest -= total
+        if group in ("CO", "PI"):
+            claim.not_eligible += total
 
     def _name(self, segment: Segment) -> None:
         if segment[1] == "QC":
@@ -215,10 +217,7 @@ class Remittance:
         claim.lines += 1
         claim.line_rest = charge - (message.number(segment, 3) or 0.0)
         if claim.lines == 1 or abs(charge) > claim.largest_charge:
-            claim.largest_charge = abs(charge)
-            procedure = message.composite(segment, 1)
-            is_revenue_code = procedure[0] == "NU" and len(procedure) > 1
-            claim.revenue_code = procedure[1] if is_revenue_code else element(segment, 4)
+            claim.largest_charge, claim.largest_line = abs(charge), segment
 
     def _amount(self, segment: Segment) -> None:
         """AMT*B6 of a line: the allowed amount."""
@@ -279,9 +278,16 @@ class Remittance:
             "payment_method": self._method,
             "reversal_flag": claim.reversal,
             "drg": claim.drg,
-            "revenue_code": codes.revenue_code(claim.revenue_code, message),
+            "revenue_code": self._revenue_code(claim.largest_line),
         }
         message.add("payment", claim.begin, event)
+
+    def _revenue_code(self, line: Segment) -> str | None:
+        """Revenue code of a line (SVC): its procedure (qualifier NU), else SVC04."""
+        procedure = self._message.composite(line, 1)
+        is_revenue_code = procedure[0] == "NU" and len(procedure) > 1
+        text = procedure[1] if is_revenue_code else element(line, 4)
+        return codes.revenue_code(text, self._message)
 
     def _patient(self, claim: _Claim) -> str | None:
         member = claim.member
