@@ -23,7 +23,7 @@ CROSSWALK = Crosswalk(
     payers={"789312": Payer("payer-1", "COMM"), "12345": Payer("payer-2")},
     providers={"8189991234": "group-1"},
 )
-TEST_MARK = "an interchange marked as a test (ISA15)"
+TEST_MARK = "a test interchange (ISA15 is not P)"
 NO_NPI = "an 835 whose payee has no NPI; its claims may match no 837"
 NO_DAY = "an 835 without a day of payment (BPR16)"
 
@@ -66,7 +66,7 @@ def read(text: str, events: Spool, folder: Path, findings: Findings | None = Non
     file = folder / "a.x12"
     file.write_text(text, encoding="utf-8", newline="")
     findings = findings or Findings()
-    read_x12(file, events, CROSSWALK, findings)
+    read_x12(file, events, CROSSWALK, findings, with_tests=True)
     return findings
 
 
@@ -373,7 +373,7 @@ GOLDEN: dict[str, tuple[dict[str, list[dict[str, object]]], dict[str, int]]] = {
 def test_a_sample_tells_what_its_guide_says(name: str, events: Spool) -> None:
     expected, notes = GOLDEN[name]
     findings = Findings()
-    read_x12(REAL / name, events, CROSSWALK, findings)
+    read_x12(REAL / name, events, CROSSWALK, findings, with_tests=True)
     for kind in EVENTS:
         assert rows(events, kind) == expected.get(kind, []), kind
     assert findings.notes == notes | {TEST_MARK: 1}
@@ -383,7 +383,7 @@ def test_a_sample_tells_what_its_guide_says(name: str, events: Spool) -> None:
 @needs_samples
 def test_a_sample_that_was_paid_in_month_23_is_refused(events: Spool) -> None:
     with pytest.raises(ReaderError, match=r"managed-care\.835, segment 4 \(BPR16\): a day of the"):
-        read_x12(REAL / "835" / "managed-care.835", events, CROSSWALK, Findings())
+        read_x12(REAL / "835" / "managed-care.835", events, CROSSWALK, Findings(), with_tests=True)
 
 
 @needs_samples
@@ -429,7 +429,7 @@ def test_that_sample_tells_two_claims_once_its_day_is_mended(events: Spool, tmp_
 def test_a_directory_of_samples_counts_those_that_share_a_control_number(events: Spool) -> None:
     findings = Findings(on_error="quarantine")
     done: list[Path] = []
-    read_x12(REAL / "837", events, CROSSWALK, findings, progress=done.append)
+    read_x12(REAL / "837", events, CROSSWALK, findings, with_tests=True, progress=done.append)
     assert done == sorted((REAL / "837").iterdir())
     assert events.scan("claim").collect().height == 7
     # All seven bear sender, receiver, day, time and number of the first; their contents differ.

@@ -1,7 +1,8 @@
 """X12 exchanges: 278 (request and response), 837 (professional, institutional) and 835.
 
 Read are the guides 005010X217, 005010X222A1, 005010X223A2 and 005010X221A1. An interchange is kept
-or refused as a whole. Segments for which events have no field are passed over.
+or refused as a whole. Segments for which events have no field are passed over, and acknowledgments
+and other transaction sets are passed over and counted.
 """
 
 from collections.abc import Callable
@@ -26,6 +27,7 @@ def read_x12(
     crosswalk: Crosswalk,
     findings: Findings,
     *,
+    with_tests: bool = False,
     progress: Callable[[Path], None] | None = None,
 ) -> None:
     """Read a file, or all files of a directory and below it.
@@ -39,13 +41,15 @@ def read_x12(
         into: Where events go; each interchange is one unit.
         crosswalk: Pseudonyms and tokens.
         findings: What is refused or left out.
+        with_tests: Whether test interchanges (ISA15 is not P) are read. They are for synthetic and public
+            data alone; else they are left out and counted.
         progress: Called with each file when it has been read.
 
     Raises:
         ReaderError: There is no such file; or an interchange is refused, and findings say that the
             first refusal ends the reading.
     """
-    reader = InterchangeReader(into, crosswalk, findings)
+    reader = InterchangeReader(into, crosswalk, findings, with_tests=with_tests)
     for file in files_below(path, SUFFIXES):
         reader.read(file)
         if progress is not None:

@@ -36,12 +36,14 @@ class Message:
         into: Where events go.
         crosswalk: Pseudonyms and tokens.
         notes: What was left out of this interchange; counts only if the interchange is kept.
+        is_left_out: Whether the whole interchange is left out, and only its envelope checked.
     """
 
     stream: SegmentStream
     into: Spool
     crosswalk: Crosswalk
     notes: Counter[str] = field(default_factory=Counter)
+    is_left_out: bool = False
     _file: str = field(init=False)
 
     def __post_init__(self) -> None:
