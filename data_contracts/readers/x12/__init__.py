@@ -8,6 +8,7 @@ and other transaction sets are passed over and counted.
 from collections.abc import Callable
 from pathlib import Path
 from typing import Final
+from zoneinfo import ZoneInfo
 
 from data_contracts.crosswalk import Crosswalk
 from data_contracts.readers.events import Spool
@@ -27,6 +28,7 @@ def read_x12(
     crosswalk: Crosswalk,
     findings: Findings,
     *,
+    timezone: ZoneInfo | None = None,
     with_tests: bool = False,
     progress: Callable[[Path], None] | None = None,
 ) -> None:
@@ -41,15 +43,17 @@ def read_x12(
         into: Where events go; each interchange is one unit.
         crosswalk: Pseudonyms and tokens.
         findings: What is refused or left out.
-        with_tests: Whether test interchanges (ISA15 is not P) are read. They are for synthetic and public
-            data alone; else they are left out and counted.
+        timezone: The zone of all local times: X12 writes none beside them (BHT04 and BHT05). None
+            if they are taken as UTC.
+        with_tests: Whether test interchanges (ISA15 is not P) are read; else they are left out and
+            counted. Production data must never hold them.
         progress: Called with each file when it has been read.
 
     Raises:
         ReaderError: There is no such file; or an interchange is refused, and findings say that the
             first refusal ends the reading.
     """
-    reader = InterchangeReader(into, crosswalk, findings, with_tests=with_tests)
+    reader = InterchangeReader(into, crosswalk, findings, timezone=timezone, with_tests=with_tests)
     for file in files_below(path, SUFFIXES):
         reader.read(file)
         if progress is not None:

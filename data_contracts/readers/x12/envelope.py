@@ -7,6 +7,7 @@ identical, and a trailer counts what it closes.
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Final
+from zoneinfo import ZoneInfo
 
 from data_contracts.crosswalk import Crosswalk
 from data_contracts.readers.events import Spool
@@ -71,15 +72,23 @@ class InterchangeReader:
         into: Where events go.
         crosswalk: Pseudonyms and tokens.
         findings: What is refused or left out.
+        timezone: The zone of local times; None if they are taken as UTC.
         with_tests: Whether test interchanges are read.
     """
 
     def __init__(
-        self, into: Spool, crosswalk: Crosswalk, findings: Findings, *, with_tests: bool
+        self,
+        into: Spool,
+        crosswalk: Crosswalk,
+        findings: Findings,
+        *,
+        timezone: ZoneInfo | None,
+        with_tests: bool,
     ) -> None:
         self._into = into
         self._crosswalk = crosswalk
         self._findings = findings
+        self._timezone = timezone
         self._with_tests = with_tests
         self._digests: set[bytes] = set()
         self._headers: set[int] = set()
@@ -95,7 +104,7 @@ class InterchangeReader:
             try:
                 if not stream.open():
                     return
-                message = Message(stream, self._into, self._crosswalk)
+                message = Message(stream, self._into, self._crosswalk, self._timezone)
                 segments = stream.segments()
                 self._interchange(segments, message)
                 self._into.commit()

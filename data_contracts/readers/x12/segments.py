@@ -115,7 +115,8 @@ class SegmentStream:
                 pieces, faulty = self._pieces(self._data[self._at : cut - 1])
                 self._at = cut
                 self._passed += len(pieces)
-                for self.number, piece in enumerate(pieces, self.number + 1):
+                for piece in pieces:
+                    self.number += 1
                     yield piece.split(element)
                 if faulty:
                     self._reject(faulty)
