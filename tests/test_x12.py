@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from data_contracts.crosswalk import Crosswalk, Payer
+from data_contracts.crosswalk import UNLISTED_PAYER, Crosswalk, Payer
 from data_contracts.deidentification.tokens import Tokens
 from data_contracts.readers.events import EVENTS, Spool, spool
 from data_contracts.readers.findings import Findings, ReaderError
@@ -807,6 +807,57 @@ def test_a_claim_without_a_number_of_the_provider_is_told_by_the_payers(
     assert findings.notes == {
         "a payment without the provider's number of the claim (CLP01 is 0)": 2
     }
+
+
+@pytest.mark.parametrize(
+    ("payee", "known_by"),
+    [
+        # 1234567893 is the NPI that 45 CFR 162.406's check digit is explained with.
+        ("N1*PE*GROUP*XX*1234567893 REF*TJ*55-1234567", "1234567893"),
+        ("N1*PE*GROUP*FI*551234567 REF*0B*9 REF*PQ*1234567893", "1234567893"),
+        ("N1*PE*GROUP*XV*PLAN1 REF*TJ*551234567 REF*PQ*1234567893", "1234567893"),
+        # Without an NPI: the tax number, which an 837 without one has, too (REF*EI).
+        ("N1*PE*GROUP*FI*551234567 REF*PQ*11861", "551234567"),
+        ("N1*PE*GROUP*FI*551234567 REF*PQ*1234567890", "551234567"),  # no NPI: its check digit
+        ("N1*PE*GROUP*XV*PLAN1 REF*PQ*11861 REF*TJ*551234567", "551234567"),
+        ("N1*PE*GROUP*XV*PLAN1 REF*PQ*11861", "PLAN1"),
+        ("N1*PE*GROUP REF*PQ*11861", "11861"),
+    ],
+)
+def test_a_payee_is_known_by_its_npi_wherever_that_stands(
+    payee: str, known_by: str, events: Spool, tmp_path: Path
+) -> None:
+    paid = PAID.replace("N1*PE*GROUP*XX*1999999984", payee)
+    paid = f"{paid} CLP*C1*1*300*250 CAS*CO*45*50 NM1*QC*1*DOE*ANN****MI*M1 REF*TJ*9"
+    findings = read(interchange(REMITTANCE, paid), events, tmp_path)
+    (payment,) = rows(events, "payment")
+    assert payment["claim_token"] == TOKENS.claim(known_by, "C1")
+    assert findings.notes == ({} if known_by == "1234567893" else {NO_NPI: 1})
+
+
+@pytest.mark.parametrize(
+    ("kind", "body"),
+    [
+        (REQUEST, "BHT*0007*13*B1*20240105*0930 PARTIES HL*4*3*EV*0 TRN*1*T7 UM*HS*I"),
+        (PROFESSIONAL, "BILLING INSURED CLM*C1*300***11:B:1"),
+        (REMITTANCE, "PAID CLP*C1*1*300*250 CAS*CO*45*50 NM1*QC*1*DOE*ANN****MI*M1"),
+    ],
+)
+def test_a_payer_that_its_own_crosswalk_does_not_list_is_counted(
+    kind: str, body: str, events: Spool, tmp_path: Path
+) -> None:
+    for name, text in (("PARTIES", PARTIES), ("BILLING", BILLING), ("INSURED", INSURED)):
+        body = body.replace(name, text)
+    (tmp_path / "a.x12").write_text(interchange(kind, body.replace("PAID", PAID)))
+    for own, payers, notes in (
+        (Payer("payer-1"), {}, {UNLISTED_PAYER: 1}),
+        (Payer("payer-1"), {"789312": Payer("payer-1")}, {}),
+        (None, {}, {}),  # a provider need not list those who pay it
+    ):
+        findings = Findings()
+        read_x12(tmp_path / "a.x12", events, Crosswalk(TOKENS, payers, own=own), findings)
+        assert findings.notes == notes
+    assert "789312" not in UNLISTED_PAYER
 
 
 def test_codes_that_no_list_holds_are_left_out_and_counted(events: Spool, tmp_path: Path) -> None:

@@ -75,7 +75,7 @@ class Claims:
         if self._named == "85":
             self._provider = element(segment, 9)
         elif self._named == "PR" and element(segment, 9):
-            self._payer = self._message.crosswalk.payer(segment[9]).pseudonym
+            self._payer = self._message.payer(segment[9]).pseudonym
 
     def _reference(self, segment: Segment) -> None:
         qualifier = segment[1]

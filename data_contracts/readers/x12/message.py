@@ -8,7 +8,7 @@ from functools import lru_cache
 from typing import Any, Final, Protocol
 from zoneinfo import ZoneInfo
 
-from data_contracts.crosswalk import Crosswalk
+from data_contracts.crosswalk import UNLISTED_PAYER, Crosswalk, Payer
 from data_contracts.readers.events import Spool
 from data_contracts.readers.files import shown
 from data_contracts.readers.findings import ReaderError
@@ -61,6 +61,12 @@ class Message:
     def note(self, what: str) -> None:
         """Count something that is left out, in words that repeat no value."""
         self.notes[what] += 1
+
+    def payer(self, identifier: str) -> Payer:
+        """The payer with this identifier; one that is missing in its own crosswalk is counted."""
+        if self.crosswalk.lacks_own(identifier):
+            self.note(UNLISTED_PAYER)
+        return self.crosswalk.payer(identifier)
 
     def error(self, segment: Segment, position: int, reason: str) -> ReaderError:
         """An error at an element of the segment that was read last."""
