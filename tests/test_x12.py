@@ -301,7 +301,12 @@ GOLDEN: dict[str, tuple[dict[str, list[dict[str, object]]], dict[str, int]]] = {
                 # HL*3*2*23: the patient is a dependent of the subscriber.
                 patient("999996666", "JS00111223333", "19730501 TED"),
             ),
-            {"submitted": 100.0, "service_from": date(2006, 10, 3)},
+            {
+                "frequency": "1",
+                "submitted_at": datetime(2006, 10, 15, 10, 23),
+                "submitted": 100.0,
+                "service_from": date(2006, 10, 3),
+            },
             (date(1973, 5, 1), "male", "334"),
         ),
         {},
@@ -310,7 +315,12 @@ GOLDEN: dict[str, tuple[dict[str, list[dict[str, object]]], dict[str, int]]] = {
         claim_and_person(
             (24, 17),
             (TOKENS.claim("9876543210", "26462967"), patient("741234", "00221111")),
-            {"submitted": 100.0, "service_from": date(2006, 10, 3)},
+            {
+                "frequency": "1",
+                "submitted_at": datetime(2006, 10, 15, 10, 23),
+                "submitted": 100.0,
+                "service_from": date(2006, 10, 3),
+            },
             (date(1943, 5, 1), "male", "334"),
         ),
         {},
@@ -319,7 +329,11 @@ GOLDEN: dict[str, tuple[dict[str, list[dict[str, object]]], dict[str, int]]] = {
         claim_and_person(
             (21, 14),
             (TOKENS.claim("1234567890", "125WILL"), patient("C12345", "123456789A")),
-            {"submitted": 145.5, "service_from": date(2005, 2, 15)},
+            {
+                "submitted_at": datetime(2005, 2, 15, 7, 54, 20),
+                "submitted": 145.5,
+                "service_from": date(2005, 2, 15),
+            },
             (date(1925, 1, 10), "male", "212"),
         ),
         {},
@@ -328,7 +342,12 @@ GOLDEN: dict[str, tuple[dict[str, list[dict[str, object]]], dict[str, int]]] = {
         claim_and_person(
             (20, 13),
             (TOKENS.claim("9992233334", "R03996273 #01"), patient("99999", "111222333A")),
-            {"submitted": 520.24, "service_from": date(2005, 3, 21)},  # DTP*472*RD8
+            {
+                "frequency": "1",
+                "submitted_at": datetime(2005, 3, 26, 10, 36),
+                "submitted": 520.24,
+                "service_from": date(2005, 3, 21),  # DTP*472*RD8
+            },
             (date(1938, 1, 5), "female", "462"),
         ),
         {},
@@ -337,7 +356,12 @@ GOLDEN: dict[str, tuple[dict[str, list[dict[str, object]]], dict[str, int]]] = {
         claim_and_person(
             (22, 14),
             (TOKENS.claim("7778889999", "SMI123"), patient("99999", "987654321A")),
-            {"submitted": 75.0, "service_from": date(2005, 3, 21)},
+            {
+                "frequency": "1",
+                "submitted_at": datetime(2005, 3, 26, 10, 36),
+                "submitted": 75.0,
+                "service_from": date(2005, 3, 21),
+            },
             (date(1920, 10, 23), "male", "462"),
         ),
         {},
@@ -346,7 +370,11 @@ GOLDEN: dict[str, tuple[dict[str, list[dict[str, object]]], dict[str, int]]] = {
         claim_and_person(
             (20, 13),
             (TOKENS.claim("2366554859", "153829140"), patient("05440", "123456789A")),
-            {"submitted": 827.0, "service_from": date(2005, 1, 12)},
+            {
+                "submitted_at": datetime(2005, 1, 17, 10, 23),
+                "submitted": 827.0,
+                "service_from": date(2005, 1, 12),
+            },
             (date(1974, 3, 3), "female", "372"),
         ),
         {},
@@ -357,7 +385,9 @@ GOLDEN: dict[str, tuple[dict[str, list[dict[str, object]]], dict[str, int]]] = {
             # Payer and subscriber of loop 2320 (SBR*S) take no one's place.
             (TOKENS.claim("9876540809", "756048Q"), patient("00435", "030005074A")),
             {
+                "frequency": "1",
                 "submitted": 89.93,
+                "submitted_at": datetime(1996, 9, 18, 9, 32),
                 "service_from": date(1996, 9, 11),  # DTP*434
                 "revenue_code": "0730",  # 76.54 is more than 13.39
             },
@@ -696,18 +726,20 @@ def test_an_institutional_claim_has_its_group_and_the_code_of_its_largest_line(
         LX*1 SV2*120*HC:G0463*200*UN*1 LX*2 SV2*0450*HC:G0463*100*UN*1 DTP*472*D8*20240101"""
     void = "CLM*C2*300***11:A:8"
     findings = read(interchange(INSTITUTIONAL, f"{claim} {void}"), events, tmp_path)
-    assert rows(events, "claim") == [
-        {
-            "place": "segment 15",
-            "claim_token": TOKENS.claim("1999999984", "C1"),
-            "patient_token": TOKENS.patient("payer-1", "M1"),
-            "authorization_token": TOKENS.authorization("payer-1", "AUTH1"),
-            "submitted": 300.0,
-            "service_from": date(2024, 1, 2),  # of the claim; the line's does not count
-            "drg": "470",
-            "revenue_code": "0120",
-        }
-    ]
+    claimed, voided = rows(events, "claim")
+    assert claimed == {
+        "place": "segment 15",
+        "claim_token": TOKENS.claim("1999999984", "C1"),
+        "patient_token": TOKENS.patient("payer-1", "M1"),
+        "authorization_token": TOKENS.authorization("payer-1", "AUTH1"),
+        "frequency": "1",
+        "submitted": 300.0,
+        "submitted_at": datetime(2024, 1, 5, 12),
+        "service_from": date(2024, 1, 2),  # of the claim; the line's does not count
+        "drg": "470",
+        "revenue_code": "0120",
+    }
+    assert (voided["claim_token"], voided["frequency"]) == (TOKENS.claim("1999999984", "C2"), "8")
     assert findings.notes == {"a claim that voids an earlier one": 1}
     assert [person["zip3"] for person in rows(events, "person")] == ["331"]
 
@@ -726,6 +758,9 @@ def test_a_patient_who_died_and_patients_without_a_token(events: Spool, tmp_path
     assert findings.notes == {
         "a dependent without a birth date or a first name": 1,
         "a patient without a payer or a member id": 1,
+        # All three bear the number C1.
+        "a claim with the number (CLM01) of another, which it does not replace; the last one "
+        "counts": 2,
     }
 
 
@@ -844,7 +879,7 @@ def test_a_payee_is_known_by_its_npi_wherever_that_stands(
     ],
 )
 def test_a_payer_that_its_own_crosswalk_does_not_list_is_counted(
-    kind: str, body: str, events: Spool, tmp_path: Path
+    kind: str, body: str, tmp_path: Path
 ) -> None:
     for name, text in (("PARTIES", PARTIES), ("BILLING", BILLING), ("INSURED", INSURED)):
         body = body.replace(name, text)
@@ -855,7 +890,8 @@ def test_a_payer_that_its_own_crosswalk_does_not_list_is_counted(
         (None, {}, {}),  # a provider need not list those who pay it
     ):
         findings = Findings()
-        read_x12(tmp_path / "a.x12", events, Crosswalk(TOKENS, payers, own=own), findings)
+        with spool(tmp_path) as events:
+            read_x12(tmp_path / "a.x12", events, Crosswalk(TOKENS, payers, own=own), findings)
         assert findings.notes == notes
     assert "789312" not in UNLISTED_PAYER
 

@@ -14,6 +14,7 @@ from data_contracts.deidentification.tokens import Tokens
 from data_contracts.readers.events import EVENTS, Spool, spool
 from data_contracts.readers.findings import Findings, ReaderError
 from data_contracts.readers.x12 import read_x12, segments
+from data_contracts.readers.x12.envelope import InterchangeReader
 from data_contracts.readers.x12.segments import MOST_BYTES
 
 REAL = Path(__file__).parents[2] / "shared" / "data" / "x12"
@@ -579,10 +580,9 @@ def survive(files: int, each: int, seed: int, events: Spool, folder: Path) -> in
         content = b"".join(mutated(texts, rng) for _ in range(each))
         file.write_bytes(content or b"~")
         findings = Findings(on_error="quarantine")
+        reader = InterchangeReader(events, CROSSWALK, findings, timezone=None, with_tests=True)
         begin = time.thread_time()
-        read_x12(
-            file, events, CROSSWALK, findings, with_tests=True
-        )  # whatever else it raises fails the test
+        reader.read(file)  # whatever else it raises fails the test
         assert time.thread_time() - begin < 1
         kept += not findings.refused
         for words in (*findings.refused, *findings.notes):

@@ -75,7 +75,9 @@ EVENTS: Final[Mapping[str, pl.Schema]] = {
             "claim_token": pl.String,
             "patient_token": pl.String,
             "authorization_token": pl.String,
+            "frequency": pl.String,  # X12 837 CLM05-3: 7 replaces an earlier claim, 8 voids it
             "submitted": pl.Float64,
+            "submitted_at": pl.Datetime("us"),
             "service_from": pl.Date,
             "drg": pl.String,
             "revenue_code": pl.String,  # of the line with the largest charge

@@ -14,6 +14,7 @@ from data_contracts.crosswalk import Crosswalk
 from data_contracts.readers.events import Spool
 from data_contracts.readers.files import files_below
 from data_contracts.readers.findings import Findings
+from data_contracts.readers.x12.claims import note_merged
 from data_contracts.readers.x12.envelope import InterchangeReader
 
 SUFFIXES: Final = frozenset(
@@ -58,3 +59,4 @@ def read_x12(
         reader.read(file)
         if progress is not None:
             progress(file)
+    note_merged(into, findings)

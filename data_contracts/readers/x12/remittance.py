@@ -26,8 +26,8 @@ PAYER_IDS: Final = ("N104", "2U", "NF", "HI", "EO", "TRN03")
 """Where a payer's identifier is looked for: N104, additional identifiers (REF01), TRN03."""
 
 PAYEE_IDS: Final = ("XX", "FI", "TJ", "N104", "PQ")
-"""Where a payee's identifier is looked for: its NPI (N103 is XX) or tax number (N103 is FI, REF01 is
-TJ), of which an 837 has one; else N104 of another kind, or the payer's number for it (REF01 is PQ).
+"""Where a payee's identifier is looked for: its NPI (N103 is XX) or tax number (N103 is FI, REF01
+is TJ), of which an 837 has one; else N104 of another kind, or the payer's number for it (REF*PQ).
 """
 
 _SHARES: Final = {"1": "deductible", "2": "coinsurance", "3": "copay"}  # reasons of group PR
