@@ -851,6 +851,7 @@ def test_a_claim_without_a_number_of_the_provider_is_told_by_the_payers(
         ("N1*PE*GROUP*XX*1234567893 REF*TJ*55-1234567", "1234567893"),
         ("N1*PE*GROUP*FI*551234567 REF*0B*9 REF*PQ*1234567893", "1234567893"),
         ("N1*PE*GROUP*XV*PLAN1 REF*TJ*551234567 REF*PQ*1234567893", "1234567893"),
+        ("N1*PE*GROUP*XX REF*PQ*1234567893", "1234567893"),
         # Without an NPI: the tax number, which an 837 without one has, too (REF*EI).
         ("N1*PE*GROUP*FI*551234567 REF*PQ*11861", "551234567"),
         ("N1*PE*GROUP*FI*551234567 REF*PQ*1234567890", "551234567"),  # no NPI: its check digit

@@ -96,6 +96,16 @@ def test_what_was_sent_last_counts_wherever_it_stands(events: Spool, tmp_path: P
     assert findings.notes == {}
 
 
+@pytest.mark.parametrize("moment", ["", "20240105*2400", "20240135*1200", "20240105*930"])
+def test_a_claim_whose_moment_cannot_be_read_stands_before_others(
+    moment: str, events: Spool, tmp_path: Path
+) -> None:
+    later = claims("20240105*1201", "C1 280 7", control=2)
+    findings = read(events, tmp_path, later, claims(moment, "C1 300 1", "C2 7 1"))
+    assert sorted(rows(events, "submitted")) == [(7.0,), (280.0,)]
+    assert findings.notes == {"an 837 without a moment of submission (BHT04, BHT05)": 1}
+
+
 def test_a_claim_that_was_voided_before_any_answer_is_no_claim(
     events: Spool, tmp_path: Path
 ) -> None:

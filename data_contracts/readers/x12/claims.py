@@ -11,7 +11,7 @@ from typing import Any, Final
 import polars as pl
 
 from data_contracts.readers.events import Spool
-from data_contracts.readers.findings import Findings
+from data_contracts.readers.findings import Findings, ReaderError
 from data_contracts.readers.x12 import codes
 from data_contracts.readers.x12.hierarchy import Hierarchy
 from data_contracts.readers.x12.message import Message, component, element
@@ -63,7 +63,11 @@ class Claims:
         self._close()
 
     def _begin(self, segment: Segment) -> None:
-        self._submitted_at = self._message.moment(segment, 4, 5)
+        """BHT tells which of two claims was sent last; claims without it are claims."""
+        try:
+            self._submitted_at = self._message.moment(segment, 4, 5)
+        except ReaderError:
+            self._message.note("an 837 without a moment of submission (BHT04, BHT05)")
 
     def _level(self, segment: Segment) -> None:
         self._close()

@@ -136,7 +136,8 @@ class Remittance:
             elif self._party == "PE":
                 # Payers whose own number of a payee is its NPI may name it nowhere else.
                 is_npi = qualifier == "PQ" and _NPI.fullmatch(identifier) and npi(identifier)
-                self._payee_ids.setdefault("XX" if is_npi else qualifier, identifier)
+                kind = "XX" if is_npi else qualifier
+                self._payee_ids[kind] = self._payee_ids.get(kind) or identifier
         elif qualifier == "G1" and not claim.authorization:
             claim.authorization = element(segment, 2)
 
