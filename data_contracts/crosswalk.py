@@ -10,10 +10,17 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Final
 
 from data_contracts.deidentification.tokens import Tokens, normal
 from data_contracts.errors import ManifestError
 from data_contracts.vocabulary import BUSINESS_LINES, PSEUDONYM_PATTERN
+
+UNLISTED_PAYER: Final = (
+    "a payer that [crosswalk] payers does not list, so that its payer_id is not this site's name; "
+    "list every identifier of this payer there"
+)
+"""What is noted of messages at a payer that does not list itself."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +93,13 @@ class Crosswalk:
         """The payer with this identifier."""
         known = self.payers.get(normal(identifier))
         return known or Payer(self.tokens.pseudonym("payer", identifier), self.business_line)
+
+    def lacks_own(self, identifier: str) -> bool:
+        """Whether the site is a payer, which messages concern, and this identifier is not listed.
+
+        Its rows then bear a keyed pseudonym, which no roster of the network knows.
+        """
+        return self.own is not None and normal(identifier) not in self.payers
 
     def provider(self, identifier: str) -> str:
         """Pseudonym of the provider group with this identifier."""

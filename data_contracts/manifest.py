@@ -5,7 +5,7 @@ synthetic: only the latter two may be used with reproducible noise or without no
 
     [site]               name, role, what is allowed          see `SiteManifest`
     [tables]             a flat file per contract table       see `data_contracts.mapping`
-    [sources]            x12, fhir, omop: files or folders that tell of several tables
+    [sources]            x12, fhir, omop: files or folders that tell of several tables; timezone
     [sources.postgresql] tables of a database                 see `data_contracts.readers.database`
     [deidentification]   on which legal ground                see `deidentification.policy`
     [crosswalk]          payers, providers, business_line     see `data_contracts.crosswalk`
@@ -19,6 +19,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, Literal, get_args
+from zoneinfo import ZoneInfo, available_timezones
 
 import tomli_w
 
@@ -77,6 +78,8 @@ class SiteManifest:
             the ledger, which then counts all releases more coarsely.
         mappings: Contract name -> how the columns of its flat file are named, where they differ.
         exchanges: "x12", "fhir" or "omop" -> file or directory, absolute.
+        timezone: The zone of local times in X12, which writes none; None if they are taken as UTC,
+            as moments of FHIR are. Years and days of requests are those of UTC.
         database: Tables of a database, or None.
         policy: On which legal ground the tables are used.
         crosswalk: "payers" or "providers" -> file, absolute.
@@ -97,6 +100,7 @@ class SiteManifest:
     sampling: bool = False
     mappings: Mapping[str, TableMapping] = field(default_factory=dict)
     exchanges: Mapping[Exchange, Path] = field(default_factory=dict)
+    timezone: ZoneInfo | None = None
     database: Database | None = None
     policy: Policy = field(default_factory=Policy)
     crosswalk: Mapping[str, Path] = field(default_factory=dict)
@@ -144,12 +148,12 @@ class SiteManifest:
                 raise ManifestError(f"{file}: [site] needs a {key}")
         tables = _section(raw, "tables", file) if "tables" in raw else {}
         sources = _section(raw, "sources", file) if "sources" in raw else {}
-        if not tables and not sources:
+        if not tables and not sources.keys() - {"timezone"}:
             raise ManifestError(
                 f"{file}: no data: name a contract table under [tables], or a source under "
                 "[sources]"
             )
-        _reject_unknown(sources, (*get_args(Exchange), "postgresql"), file, "source")
+        _reject_unknown(sources, (*get_args(Exchange), "timezone", "postgresql"), file, "source")
         mappings = {
             name: TableMapping.parse(section, name, file)
             for name, section in tables.items()
@@ -179,6 +183,7 @@ class SiteManifest:
                 for exchange in get_args(Exchange)
                 if exchange in sources
             },
+            timezone=_timezone(sources, file) if "timezone" in sources else None,
             database=(
                 Database.parse(_section(sources, "postgresql", file), file)
                 if "postgresql" in sources
@@ -227,6 +232,8 @@ class SiteManifest:
                 for name, path in self.tables.items()
             }
         sources: dict[str, Any] = {name: written(path) for name, path in self.exchanges.items()}
+        if self.timezone is not None:
+            sources["timezone"] = self.timezone.key
         if self.database is not None:
             sources["postgresql"] = self.database.section()
         if sources:
@@ -311,6 +318,16 @@ def _path(section: Mapping[str, object], name: str, file: Path, heading: str = "
     if not isinstance(value, str) or not value.strip() or "\0" in value:
         raise ManifestError(f"{file}: {name} in [{heading}] must be the path of a file, as text")
     return (file.parent / value).resolve()
+
+
+def _timezone(sources: Mapping[str, object], file: Path) -> ZoneInfo:
+    value = sources["timezone"]
+    if not isinstance(value, str) or value not in available_timezones():
+        raise ManifestError(
+            f"{file}: timezone in [sources] must be a name of the IANA time zone database, such as "
+            '"America/Chicago"; where the machine has none, install the package tzdata'
+        )
+    return ZoneInfo(value)
 
 
 def _reject_unknown(

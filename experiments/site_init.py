@@ -173,9 +173,11 @@ def init_site(folder: Path, answers: Answers) -> tuple[Path, list[str]]:
         parts.append("\n".join(["[tables]", *plain]) if plain else "")
         parts += proposed
     if answers.exchanges:
-        lines = (
+        lines = [
             f"{name} = {_quoted(_shown(path, folder))}" for name, path in answers.exchanges.items()
-        )
+        ]
+        if "x12" in answers.exchanges:
+            lines.append(_TIMEZONE)
         parts.append("\n".join(["[sources]", *lines]))
         parts.append(_CROSSWALK)
         steps.append("list payers and provider groups in a crosswalk: see [crosswalk]")
@@ -262,6 +264,8 @@ on_error = "fail"       # "quarantine" sets rows aside that break a contract, an
 max_epsilon = 3.0       # of one run, at delta = 1e-5
 budget_epsilon = 10.0   # of all runs together, ever; the site's ledger holds it
 max_patients = 1000000  # a round number that the tables will never pass"""
+
+_TIMEZONE = '# timezone = "America/Chicago"  # of times in X12, which names no zone; FHIR does'
 
 _CROSSWALK = """\
 # CSV files that name payers (identifier,pseudonym,business_line) and provider groups

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from data_contracts.crosswalk import Crosswalk, Payer
+from data_contracts.crosswalk import UNLISTED_PAYER, Crosswalk, Payer
 from data_contracts.deidentification.tokens import Tokens
 from data_contracts.readers.events import EVENTS, Spool, spool
 from data_contracts.readers.findings import Findings, ReaderError
@@ -23,7 +23,7 @@ CROSSWALK = Crosswalk(
     payers={"789312": Payer("payer-1", "COMM"), "12345": Payer("payer-2")},
     providers={"8189991234": "group-1"},
 )
-TEST_MARK = "an interchange marked as a test (ISA15)"
+TEST_MARK = "a test interchange (ISA15 is not P)"
 NO_NPI = "an 835 whose payee has no NPI; its claims may match no 837"
 NO_DAY = "an 835 without a day of payment (BPR16)"
 
@@ -66,7 +66,7 @@ def read(text: str, events: Spool, folder: Path, findings: Findings | None = Non
     file = folder / "a.x12"
     file.write_text(text, encoding="utf-8", newline="")
     findings = findings or Findings()
-    read_x12(file, events, CROSSWALK, findings)
+    read_x12(file, events, CROSSWALK, findings, with_tests=True)
     return findings
 
 
@@ -301,7 +301,12 @@ GOLDEN: dict[str, tuple[dict[str, list[dict[str, object]]], dict[str, int]]] = {
                 # HL*3*2*23: the patient is a dependent of the subscriber.
                 patient("999996666", "JS00111223333", "19730501 TED"),
             ),
-            {"submitted": 100.0, "service_from": date(2006, 10, 3)},
+            {
+                "frequency": "1",
+                "submitted_at": datetime(2006, 10, 15, 10, 23),
+                "submitted": 100.0,
+                "service_from": date(2006, 10, 3),
+            },
             (date(1973, 5, 1), "male", "334"),
         ),
         {},
@@ -310,7 +315,12 @@ GOLDEN: dict[str, tuple[dict[str, list[dict[str, object]]], dict[str, int]]] = {
         claim_and_person(
             (24, 17),
             (TOKENS.claim("9876543210", "26462967"), patient("741234", "00221111")),
-            {"submitted": 100.0, "service_from": date(2006, 10, 3)},
+            {
+                "frequency": "1",
+                "submitted_at": datetime(2006, 10, 15, 10, 23),
+                "submitted": 100.0,
+                "service_from": date(2006, 10, 3),
+            },
             (date(1943, 5, 1), "male", "334"),
         ),
         {},
@@ -319,7 +329,11 @@ GOLDEN: dict[str, tuple[dict[str, list[dict[str, object]]], dict[str, int]]] = {
         claim_and_person(
             (21, 14),
             (TOKENS.claim("1234567890", "125WILL"), patient("C12345", "123456789A")),
-            {"submitted": 145.5, "service_from": date(2005, 2, 15)},
+            {
+                "submitted_at": datetime(2005, 2, 15, 7, 54, 20),
+                "submitted": 145.5,
+                "service_from": date(2005, 2, 15),
+            },
             (date(1925, 1, 10), "male", "212"),
         ),
         {},
@@ -328,7 +342,12 @@ GOLDEN: dict[str, tuple[dict[str, list[dict[str, object]]], dict[str, int]]] = {
         claim_and_person(
             (20, 13),
             (TOKENS.claim("9992233334", "R03996273 #01"), patient("99999", "111222333A")),
-            {"submitted": 520.24, "service_from": date(2005, 3, 21)},  # DTP*472*RD8
+            {
+                "frequency": "1",
+                "submitted_at": datetime(2005, 3, 26, 10, 36),
+                "submitted": 520.24,
+                "service_from": date(2005, 3, 21),  # DTP*472*RD8
+            },
             (date(1938, 1, 5), "female", "462"),
         ),
         {},
@@ -337,7 +356,12 @@ GOLDEN: dict[str, tuple[dict[str, list[dict[str, object]]], dict[str, int]]] = {
         claim_and_person(
             (22, 14),
             (TOKENS.claim("7778889999", "SMI123"), patient("99999", "987654321A")),
-            {"submitted": 75.0, "service_from": date(2005, 3, 21)},
+            {
+                "frequency": "1",
+                "submitted_at": datetime(2005, 3, 26, 10, 36),
+                "submitted": 75.0,
+                "service_from": date(2005, 3, 21),
+            },
             (date(1920, 10, 23), "male", "462"),
         ),
         {},
@@ -346,7 +370,11 @@ GOLDEN: dict[str, tuple[dict[str, list[dict[str, object]]], dict[str, int]]] = {
         claim_and_person(
             (20, 13),
             (TOKENS.claim("2366554859", "153829140"), patient("05440", "123456789A")),
-            {"submitted": 827.0, "service_from": date(2005, 1, 12)},
+            {
+                "submitted_at": datetime(2005, 1, 17, 10, 23),
+                "submitted": 827.0,
+                "service_from": date(2005, 1, 12),
+            },
             (date(1974, 3, 3), "female", "372"),
         ),
         {},
@@ -357,7 +385,9 @@ GOLDEN: dict[str, tuple[dict[str, list[dict[str, object]]], dict[str, int]]] = {
             # Payer and subscriber of loop 2320 (SBR*S) take no one's place.
             (TOKENS.claim("9876540809", "756048Q"), patient("00435", "030005074A")),
             {
+                "frequency": "1",
                 "submitted": 89.93,
+                "submitted_at": datetime(1996, 9, 18, 9, 32),
                 "service_from": date(1996, 9, 11),  # DTP*434
                 "revenue_code": "0730",  # 76.54 is more than 13.39
             },
@@ -373,7 +403,7 @@ GOLDEN: dict[str, tuple[dict[str, list[dict[str, object]]], dict[str, int]]] = {
 def test_a_sample_tells_what_its_guide_says(name: str, events: Spool) -> None:
     expected, notes = GOLDEN[name]
     findings = Findings()
-    read_x12(REAL / name, events, CROSSWALK, findings)
+    read_x12(REAL / name, events, CROSSWALK, findings, with_tests=True)
     for kind in EVENTS:
         assert rows(events, kind) == expected.get(kind, []), kind
     assert findings.notes == notes | {TEST_MARK: 1}
@@ -383,7 +413,7 @@ def test_a_sample_tells_what_its_guide_says(name: str, events: Spool) -> None:
 @needs_samples
 def test_a_sample_that_was_paid_in_month_23_is_refused(events: Spool) -> None:
     with pytest.raises(ReaderError, match=r"managed-care\.835, segment 4 \(BPR16\): a day of the"):
-        read_x12(REAL / "835" / "managed-care.835", events, CROSSWALK, Findings())
+        read_x12(REAL / "835" / "managed-care.835", events, CROSSWALK, Findings(), with_tests=True)
 
 
 @needs_samples
@@ -429,7 +459,7 @@ def test_that_sample_tells_two_claims_once_its_day_is_mended(events: Spool, tmp_
 def test_a_directory_of_samples_counts_those_that_share_a_control_number(events: Spool) -> None:
     findings = Findings(on_error="quarantine")
     done: list[Path] = []
-    read_x12(REAL / "837", events, CROSSWALK, findings, progress=done.append)
+    read_x12(REAL / "837", events, CROSSWALK, findings, with_tests=True, progress=done.append)
     assert done == sorted((REAL / "837").iterdir())
     assert events.scan("claim").collect().height == 7
     # All seven bear sender, receiver, day, time and number of the first; their contents differ.
@@ -708,18 +738,20 @@ def test_an_institutional_claim_has_its_group_and_the_code_of_its_largest_line(
         LX*1 SV2*120*HC:G0463*200*UN*1 LX*2 SV2*0450*HC:G0463*100*UN*1 DTP*472*D8*20240101"""
     void = "CLM*C2*300***11:A:8"
     findings = read(interchange(INSTITUTIONAL, f"{claim} {void}"), events, tmp_path)
-    assert rows(events, "claim") == [
-        {
-            "place": "segment 15",
-            "claim_token": TOKENS.claim("1999999984", "C1"),
-            "patient_token": TOKENS.patient("payer-1", "M1"),
-            "authorization_token": TOKENS.authorization("payer-1", "AUTH1"),
-            "submitted": 300.0,
-            "service_from": date(2024, 1, 2),  # of the claim; the line's does not count
-            "drg": "470",
-            "revenue_code": "0120",
-        }
-    ]
+    claimed, voided = rows(events, "claim")
+    assert claimed == {
+        "place": "segment 15",
+        "claim_token": TOKENS.claim("1999999984", "C1"),
+        "patient_token": TOKENS.patient("payer-1", "M1"),
+        "authorization_token": TOKENS.authorization("payer-1", "AUTH1"),
+        "frequency": "1",
+        "submitted": 300.0,
+        "submitted_at": datetime(2024, 1, 5, 12),
+        "service_from": date(2024, 1, 2),  # of the claim; the line's does not count
+        "drg": "470",
+        "revenue_code": "0120",
+    }
+    assert (voided["claim_token"], voided["frequency"]) == (TOKENS.claim("1999999984", "C2"), "8")
     assert findings.notes == {"a claim that voids an earlier one": 1}
     assert [person["zip3"] for person in rows(events, "person")] == ["331"]
 
@@ -738,6 +770,9 @@ def test_a_patient_who_died_and_patients_without_a_token(events: Spool, tmp_path
     assert findings.notes == {
         "a dependent without a birth date or a first name": 1,
         "a patient without a payer or a member id": 1,
+        # All three bear the number C1.
+        "a claim with the number (CLM01) of another, which it does not replace; the last one "
+        "counts": 2,
     }
 
 
@@ -819,6 +854,59 @@ def test_a_claim_without_a_number_of_the_provider_is_told_by_the_payers(
     assert findings.notes == {
         "a payment without the provider's number of the claim (CLP01 is 0)": 2
     }
+
+
+@pytest.mark.parametrize(
+    ("payee", "known_by"),
+    [
+        # 1234567893 is the NPI that 45 CFR 162.406's check digit is explained with.
+        ("N1*PE*GROUP*XX*1234567893 REF*TJ*55-1234567", "1234567893"),
+        ("N1*PE*GROUP*FI*551234567 REF*0B*9 REF*PQ*1234567893", "1234567893"),
+        ("N1*PE*GROUP*XV*PLAN1 REF*TJ*551234567 REF*PQ*1234567893", "1234567893"),
+        ("N1*PE*GROUP*XX REF*PQ*1234567893", "1234567893"),
+        # Without an NPI: the tax number, which an 837 without one has, too (REF*EI).
+        ("N1*PE*GROUP*FI*551234567 REF*PQ*11861", "551234567"),
+        ("N1*PE*GROUP*FI*551234567 REF*PQ*1234567890", "551234567"),  # no NPI: its check digit
+        ("N1*PE*GROUP*XV*PLAN1 REF*PQ*11861 REF*TJ*551234567", "551234567"),
+        ("N1*PE*GROUP*XV*PLAN1 REF*PQ*11861", "PLAN1"),
+        ("N1*PE*GROUP REF*PQ*11861", "11861"),
+    ],
+)
+def test_a_payee_is_known_by_its_npi_wherever_that_stands(
+    payee: str, known_by: str, events: Spool, tmp_path: Path
+) -> None:
+    paid = PAID.replace("N1*PE*GROUP*XX*1999999984", payee)
+    paid = f"{paid} CLP*C1*1*300*250 CAS*CO*45*50 NM1*QC*1*DOE*ANN****MI*M1 REF*TJ*9"
+    findings = read(interchange(REMITTANCE, paid), events, tmp_path)
+    (payment,) = rows(events, "payment")
+    assert payment["claim_token"] == TOKENS.claim(known_by, "C1")
+    assert findings.notes == ({} if known_by == "1234567893" else {NO_NPI: 1})
+
+
+@pytest.mark.parametrize(
+    ("kind", "body"),
+    [
+        (REQUEST, "BHT*0007*13*B1*20240105*0930 PARTIES HL*4*3*EV*0 TRN*1*T7 UM*HS*I"),
+        (PROFESSIONAL, "BILLING INSURED CLM*C1*300***11:B:1"),
+        (REMITTANCE, "PAID CLP*C1*1*300*250 CAS*CO*45*50 NM1*QC*1*DOE*ANN****MI*M1"),
+    ],
+)
+def test_a_payer_that_its_own_crosswalk_does_not_list_is_counted(
+    kind: str, body: str, tmp_path: Path
+) -> None:
+    for name, text in (("PARTIES", PARTIES), ("BILLING", BILLING), ("INSURED", INSURED)):
+        body = body.replace(name, text)
+    (tmp_path / "a.x12").write_text(interchange(kind, body.replace("PAID", PAID)))
+    for own, payers, notes in (
+        (Payer("payer-1"), {}, {UNLISTED_PAYER: 1}),
+        (Payer("payer-1"), {"789312": Payer("payer-1")}, {}),
+        (None, {}, {}),  # a provider need not list those who pay it
+    ):
+        findings = Findings()
+        with spool(tmp_path) as events:
+            read_x12(tmp_path / "a.x12", events, Crosswalk(TOKENS, payers, own=own), findings)
+        assert findings.notes == notes
+    assert "789312" not in UNLISTED_PAYER
 
 
 def test_codes_that_no_list_holds_are_left_out_and_counted(events: Spool, tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from data_contracts.readers.outcomes import clinical_outcomes, index_stays
 _ORDER = "order"  # position among the events of a kind
 _FIRST_SENT = "first_sent"
 _APPEALED = "appealed_at"
+_VOID = "8"  # X12 837 CLM05-3
 _APPEAL_TYPES = ("1", "2")  # X12 278 UM02: immediate and standard appeal
 _APPEAL_OUTCOMES = {
     "A1": "overturned",
@@ -107,7 +108,7 @@ def claim_payment(events: Spool) -> pl.LazyFrame:
     """One row per adjudication of a claim, and one per claim that none has answered yet.
 
     What a remittance does not repeat (prior authorization, service date, DRG, revenue code) is
-    taken from the claim as it was submitted.
+    taken from the claim as it was submitted last. One that was voided before any answer is none.
 
     Returns:
         Fields of `claim_payment`, and `file` and `place`.
@@ -117,10 +118,11 @@ def claim_payment(events: Spool) -> pl.LazyFrame:
         *("service_from", "drg", "revenue_code"),
     )
     claims = (
-        events.scan("claim")
-        .unique("claim_token", keep="last", maintain_order=True)
+        _last_claims(events)
+        .select("claim_token", "frequency", "file", "place", *told)
         .rename({name: f"{name}_claimed" for name in ("file", "place", *told)})
     )
+    is_unanswered = pl.col(_ORDER).is_null()
     numbered = (
         events.scan("payment")
         .with_row_index(_ORDER)
@@ -132,6 +134,7 @@ def claim_payment(events: Spool) -> pl.LazyFrame:
     service, received, paid = map(pl.col, ("service_from", "received_on", "paid_on"))
     return (
         numbered.join(claims, on="claim_token", how="full", coalesce=True)
+        .filter(~(is_unanswered & pl.col("frequency").eq_missing(_VOID)))
         .with_columns(
             *(
                 pl.coalesce(name, f"{name}_claimed")
@@ -148,7 +151,7 @@ def claim_payment(events: Spool) -> pl.LazyFrame:
             _days(received, paid).alias("days_receipt_to_payment"),
         )
         .sort(_ORDER, "file", "place", nulls_last=True)
-        .drop(_ORDER, "authorization_token", "service_from", "received_on", "paid_on")
+        .drop(_ORDER, "frequency", "authorization_token", "service_from", "received_on", "paid_on")
         .drop(pl.selectors.ends_with("_claimed"))
     )
 
@@ -158,7 +161,8 @@ def clinical_outcome(events: Spool) -> pl.LazyFrame:
 
     Returns:
         Fields of `clinical_outcome`, and `file` and `place`. Costs are the eligible amounts of
-        adjudicated claims; a claim counts once, with its last adjudication.
+        adjudicated claims; a claim counts once, with its last adjudication, and not at all if that
+        takes an earlier one back.
     """
     requests = (
         events.scan("request")
@@ -176,10 +180,9 @@ def clinical_outcome(events: Spool) -> pl.LazyFrame:
         .with_row_index(_ORDER)
         .sort("paid_on", _ORDER, nulls_last=True)
         .unique("claim_token", keep="last", maintain_order=True)
+        .filter(~pl.col("reversal_flag").eq_missing(True))
         .join(
-            events.scan("claim")
-            .unique("claim_token", keep="last", maintain_order=True)
-            .select("claim_token", claimed="patient_token"),
+            _last_claims(events).select("claim_token", claimed="patient_token"),
             on="claim_token",
             how="left",
         )
@@ -198,6 +201,24 @@ ASSEMBLED: Final[Mapping[str, Callable[[Spool], pl.LazyFrame]]] = {
     "clinical_outcome": clinical_outcome,
 }
 """Contract table -> how it is made of events."""
+
+
+def _last_claims(events: Spool) -> pl.LazyFrame:
+    """Claims as they were submitted last; where no moment is known, in the order of the events.
+
+    A number that several patients share tells nothing but a charge: whose claim a remittance
+    answers is not known from it.
+    """
+    patients = pl.col("patient_token").drop_nulls().n_unique().over("claim_token")
+    told = pl.col("patient_token", "authorization_token", "service_from", "drg", "revenue_code")
+    return (
+        events.scan("claim")
+        .with_row_index(_ORDER)
+        .with_columns(pl.when(patients < 2).then(told).name.keep())
+        .sort("submitted_at", _ORDER)
+        .unique("claim_token", keep="last", maintain_order=True)
+        .drop(_ORDER)
+    )
 
 
 def _first_submissions(events: Spool) -> pl.LazyFrame:

@@ -75,7 +75,9 @@ EVENTS: Final[Mapping[str, pl.Schema]] = {
             "claim_token": pl.String,
             "patient_token": pl.String,
             "authorization_token": pl.String,
+            "frequency": pl.String,  # X12 837 CLM05-3: 7 replaces an earlier claim, 8 voids it
             "submitted": pl.Float64,
+            "submitted_at": pl.Datetime("us"),
             "service_from": pl.Date,
             "drg": pl.String,
             "revenue_code": pl.String,  # of the line with the largest charge
@@ -148,6 +150,7 @@ EVENTS: Final[Mapping[str, pl.Schema]] = {
     ),
 }
 
+_NAMES = {kind: tuple(schema) for kind, schema in EVENTS.items()}
 _PART_ROWS = 50_000
 _PREFIX = ".reading-"
 _BETWEEN = "\x1f"  # stands in no code
@@ -170,7 +173,7 @@ class Spool:
     def add(self, kind: str, event: Mapping[str, Any]) -> None:
         """Add an event of the open unit; fields that it lacks are unknown (null)."""
         rows = self._rows[kind]
-        rows.append(tuple(map(event.get, EVENTS[kind])))
+        rows.append(tuple(map(event.get, _NAMES[kind])))
         if len(rows) >= _PART_ROWS:
             self._write(kind)
 

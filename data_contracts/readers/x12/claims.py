@@ -5,9 +5,13 @@ payer (2010BB), 2000C patient, 2300 claim, 2320 other payers, 2400 service lines
 """
 
 from collections.abc import Callable
-from datetime import date
+from datetime import date, datetime
 from typing import Any, Final
 
+import polars as pl
+
+from data_contracts.readers.events import Spool
+from data_contracts.readers.findings import Findings, ReaderError
 from data_contracts.readers.x12 import codes
 from data_contracts.readers.x12.hierarchy import Hierarchy
 from data_contracts.readers.x12.message import Message, component, element
@@ -17,13 +21,13 @@ from data_contracts.readers.x12.segments import Segment
 LEVELS: Final = {"20": (), "22": ("20",), "23": ("22",)}
 """Billing provider, subscriber, patient -> levels above."""
 
-_VOID = "8"
+_REPLACEMENT, _VOID = "7", "8"  # CLM05-3
 
 
 class Claims:
     """Turns an 837 into events: one `claim` per CLM, one `person` per loop of a patient.
 
-    The claim that voids an earlier one (CLM05-3 is 8) is none, and counted.
+    A claim that voids an earlier one is counted, and leaves no row (see `assembly.claim_payment`).
     """
 
     def __init__(self, message: Message) -> None:
@@ -33,14 +37,16 @@ class Claims:
         self._provider = self._tax_id = ""
         self._payer: str | None = None
         self._named = ""  # NM101 of the NM1 that stood last
+        self._submitted_at: datetime | None = None
         self._claim: dict[str, Any] | None = None
-        self._begin = 0
+        self._claim_begin = 0
         self._other_payer = False
         self._charge: float | None = None  # the largest of a line
         self._revenue_code = ""  # of that line
         self._lines_from: date | None = None
         self.handlers: dict[str, Callable[[Segment], None]] = {
             **self._patients.handlers,
+            "BHT": self._begin,
             "HL": self._level,
             "NM1": self._name,
             "REF": self._reference,
@@ -55,6 +61,13 @@ class Claims:
     def end(self) -> None:
         """The last claim ends with the transaction set."""
         self._close()
+
+    def _begin(self, segment: Segment) -> None:
+        """BHT tells which of two claims was sent last; claims without it are claims."""
+        try:
+            self._submitted_at = self._message.moment(segment, 4, 5)
+        except ReaderError:
+            self._message.note("an 837 without a moment of submission (BHT04, BHT05)")
 
     def _level(self, segment: Segment) -> None:
         self._close()
@@ -75,7 +88,7 @@ class Claims:
         if self._named == "85":
             self._provider = element(segment, 9)
         elif self._named == "PR" and element(segment, 9):
-            self._payer = self._message.crosswalk.payer(segment[9]).pseudonym
+            self._payer = self._message.payer(segment[9]).pseudonym
 
     def _reference(self, segment: Segment) -> None:
         qualifier = segment[1]
@@ -101,18 +114,20 @@ class Claims:
         if not provider:
             raise message.error(segment, 1, "its billing provider has no identifier")
         control_number = message.required(segment, 1)
-        self._begin = message.stream.number
+        frequency = component(message.composite(segment, 5), 3)
+        if frequency == _VOID:
+            message.note("a claim that voids an earlier one")
+        self._claim_begin = message.stream.number
         self._other_payer = False
         self._charge = self._lines_from = None
         self._revenue_code = ""
         self._claim = {
             "claim_token": message.crosswalk.tokens.claim(provider, control_number),
             "patient_token": self._patients.token(self._payer),
+            "frequency": frequency or None,
             "submitted": message.amount(segment, 2),
+            "submitted_at": self._submitted_at,
         }
-        if component(message.composite(segment, 5), 3) == _VOID:
-            message.note("a claim that voids an earlier one")
-            self._claim["void"] = True
 
     def _subscriber(self, segment: Segment) -> None:
         """SBR within a claim begins the loop of another payer."""
@@ -148,8 +163,24 @@ class Claims:
 
     def _close(self) -> None:
         claim, self._claim = self._claim, None
-        if claim is None or claim.get("void"):
+        if claim is None:
             return
         claim.setdefault("service_from", self._lines_from)
         claim["revenue_code"] = codes.revenue_code(self._revenue_code, self._message)
-        self._message.add("claim", self._begin, claim)
+        self._message.add("claim", self._claim_begin, claim)
+
+
+def note_merged(events: Spool, findings: Findings) -> None:
+    """Count claims that share a number (CLM01) and correct nothing: one of them is left.
+
+    Senders may use the number of a patient's account, or send a claim again as if it were new.
+    """
+    corrects = pl.col("frequency").is_in((_REPLACEMENT, _VOID)).fill_null(False)
+    claims = events.scan("claim").filter(~corrects)
+    merged = claims.select(pl.len() - pl.col("claim_token").n_unique()).collect().item()
+    if merged:
+        findings.note(
+            "a claim with the number (CLM01) of another, which it does not replace; the last one "
+            "counts",
+            merged,
+        )

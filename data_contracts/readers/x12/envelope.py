@@ -7,6 +7,7 @@ identical, and a trailer counts what it closes.
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Final
+from zoneinfo import ZoneInfo
 
 from data_contracts.crosswalk import Crosswalk
 from data_contracts.readers.events import Spool
@@ -26,28 +27,34 @@ READ: Final[Mapping[str, tuple[str, Callable[[Message], TransactionReader]]]] = 
 """Implementation guide, without its addenda -> transaction set and its reader."""
 
 NOT_READ: Final = {
-    "005010X224": "the dental claim, 837D",
-    "005010X216": "the notification, 278",
-    "005010X215": "the inquiry, 278",
+    "005010X224": ("837", "837D, dental claim"),
+    "005010X216": ("278", "278, notification"),
+    "005010X215": ("278", "278, inquiry"),
 }
-"""Guides of the same transaction sets that are refused by name."""
+"""Guides of the same transaction sets that are passed over -> transaction set, and what it is."""
 
 NOT_READ_SETS: Final = {
+    "269": "coordination of benefits",
     "270": "eligibility inquiry",
     "271": "eligibility response",
+    "274": "provider directory",
     "275": "attachment",
     "276": "claim status request",
     "277": "claim status",
     "820": "premium payment",
+    "824": "application advice",
     "834": "enrolment",
+    "864": "text message",
     "997": "acknowledgment",
     "999": "acknowledgment",
-    "TA1": "acknowledgment",
 }
-"""Transaction sets that are refused by name."""
+"""Transaction sets that are passed over, whatever their guide -> what they are. Others are refused:
+an unknown one may be a damaged one that is to be read."""
 
 _ENVELOPE = frozenset(("ISA", "IEA", "GS", "GE", "ST", "SE"))
 _ADDENDA = ("A1", "A2", "A3", "E1", "E2")
+_PRODUCTION = "P"
+_TEST = "a test interchange (ISA15 is not P)"
 
 
 class InterchangeReader:
@@ -57,16 +64,32 @@ class InterchangeReader:
     and is refused: its claims would count twice. One that only bears the control number of another
     (same sender, receiver, date and time) is another message, and is kept and counted.
 
+    Acknowledgments and transaction sets that are not read are passed over and counted, as are test
+    interchanges where they are not wanted. Their envelopes are checked like all others: what is
+    lost in them could have been a message that is read.
+
     Args:
         into: Where events go.
         crosswalk: Pseudonyms and tokens.
         findings: What is refused or left out.
+        timezone: The zone of local times; None if they are taken as UTC.
+        with_tests: Whether test interchanges are read.
     """
 
-    def __init__(self, into: Spool, crosswalk: Crosswalk, findings: Findings) -> None:
+    def __init__(
+        self,
+        into: Spool,
+        crosswalk: Crosswalk,
+        findings: Findings,
+        *,
+        timezone: ZoneInfo | None,
+        with_tests: bool,
+    ) -> None:
         self._into = into
         self._crosswalk = crosswalk
         self._findings = findings
+        self._timezone = timezone
+        self._with_tests = with_tests
         self._digests: set[bytes] = set()
         self._headers: set[int] = set()
 
@@ -81,7 +104,7 @@ class InterchangeReader:
             try:
                 if not stream.open():
                     return
-                message = Message(stream, self._into, self._crosswalk)
+                message = Message(stream, self._into, self._crosswalk, self._timezone)
                 segments = stream.segments()
                 self._interchange(segments, message)
                 self._into.commit()
@@ -100,18 +123,20 @@ class InterchangeReader:
 
     def _interchange(self, segments: Iterator[Segment], message: Message) -> None:
         header = next(segments)
-        if header[15] == "T":
-            message.note("an interchange marked as a test (ISA15)")
+        if header[15] != _PRODUCTION:
+            message.is_left_out = not self._with_tests
+            message.note(f"{_TEST}, left out" if message.is_left_out else _TEST)
         groups = 0
         for segment in segments:
             if segment[0] == "GS":
                 _group(segment, segments, message)
                 groups += 1
-            elif segment[0] == "TA1":
-                raise _not_read(message, segment[0])
+            elif segment[0] == "TA1" and not groups:
+                message.note("an acknowledgment of an interchange (TA1)")
             elif segment[0] == "IEA":
                 _compare(message, segment, header[13], groups, ("ISA13", "groups (GS)"))
-                self._reject_twins(header, message)
+                if not message.is_left_out:
+                    self._reject_twins(header, message)
                 return
             else:
                 raise message.stream.error("", "a group (GS) or the end (IEA) must stand here")
@@ -151,7 +176,7 @@ def _transaction_set(
     stream = message.stream
     begin = stream.number
     reader = _reader(header, group_version, message)
-    handlers = reader.handlers
+    handlers = {} if reader is None else reader.handlers
     for segment in segments:
         handle = handlers.get(segment[0])
         if handle:
@@ -163,35 +188,45 @@ def _transaction_set(
                 raise stream.error("", "the transaction set before it has no end (SE)")
             length = stream.number - begin + 1
             _compare(message, segment, element(header, 2), length, ("ST02", "segments"))
-            reader.end()
+            if reader is not None:
+                reader.end()
             return
         elif not (segment[0].isalnum() and len(segment[0]) <= 3):
             raise stream.error("", "this is no segment; were delimiters changed or lost?")
     raise stream.error("", "the transaction set has no end (SE); was the file cut short?")
 
 
-def _reader(header: Segment, group_version: str, message: Message) -> TransactionReader:
-    """The reader of a transaction set, by its guide; ST03 counts before GS08."""
+def _reader(header: Segment, group_version: str, message: Message) -> TransactionReader | None:
+    """The reader of a transaction set, by its guide; None if the set is passed over.
+
+    ST03 counts before GS08.
+    """
+    if message.is_left_out:
+        return None
     name = message.required(header, 1)
-    if name not in {name for name, _ in READ.values()}:
-        raise _not_read(message, name)
     version = element(header, 3) or group_version
     guide = version[:10] if version[10:] in ("", *_ADDENDA) else ""
     known, reader = READ.get(guide, ("", None))
-    if reader is None or known != name:
-        wanted = " or ".join(guide for guide, (known, _) in READ.items() if known == name)
-        named = f" ({NOT_READ[guide]})" if guide in NOT_READ else ""
-        raise message.stream.error(
-            "ST03",
-            f"the guide that ST03 or GS08 names{named} is not read; {name} is read as {wanted}",
+    if reader is not None and known == name:
+        return reader(message)
+    known, words = NOT_READ.get(guide, ("", ""))
+    if name in NOT_READ_SETS:
+        known, words = name, f"{name}, {NOT_READ_SETS[name]}"
+    if known == name:
+        message.note(f"a transaction set that is not read ({words})")
+        return None
+    guides = [guide for guide, (known, _) in READ.items() if known == name]
+    if not guides:
+        raise message.error(
+            header,
+            1,
+            "transaction sets 278, 835 and 837 are read, those of acknowledgments, eligibility and "
+            "the like are passed over, this one is unknown; is it damaged? Else set it aside",
         )
-    return reader(message)
-
-
-def _not_read(message: Message, name: str) -> ReaderError:
-    which = f"{name} ({NOT_READ_SETS[name]})" if name in NOT_READ_SETS else "this one"
-    return message.stream.error(
-        "ST01", f"transaction sets 278, 835 and 837 are read, {which} is not; set such files aside"
+    raise message.error(
+        header,
+        3,
+        f"the guide that ST03 or GS08 names is not read; {name} is read as {' or '.join(guides)}",
     )
 
 

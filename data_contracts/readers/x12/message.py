@@ -3,11 +3,12 @@
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from datetime import date, datetime, time
+from datetime import UTC, date, datetime, time
 from functools import lru_cache
 from typing import Any, Final, Protocol
+from zoneinfo import ZoneInfo
 
-from data_contracts.crosswalk import Crosswalk
+from data_contracts.crosswalk import UNLISTED_PAYER, Crosswalk, Payer
 from data_contracts.readers.events import Spool
 from data_contracts.readers.files import shown
 from data_contracts.readers.findings import ReaderError
@@ -35,23 +36,37 @@ class Message:
         stream: Where the segments come from.
         into: Where events go.
         crosswalk: Pseudonyms and tokens.
+        timezone: The zone of local times; None if they are taken as UTC.
         notes: What was left out of this interchange; counts only if the interchange is kept.
+        is_left_out: Whether the whole interchange is left out, and only its envelope checked.
     """
 
     stream: SegmentStream
     into: Spool
     crosswalk: Crosswalk
+    timezone: ZoneInfo | None = None
     notes: Counter[str] = field(default_factory=Counter)
+    is_left_out: bool = False
+    _file: str = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._file = shown(self.stream.file)
 
     def add(self, kind: str, number: int, event: dict[str, Any]) -> None:
         """Add an event that begins at this segment; its source is written into it."""
-        event["file"] = shown(self.stream.file)
+        event["file"] = self._file
         event["place"] = f"segment {number}"
         self.into.add(kind, event)
 
     def note(self, what: str) -> None:
         """Count something that is left out, in words that repeat no value."""
         self.notes[what] += 1
+
+    def payer(self, identifier: str) -> Payer:
+        """The payer with this identifier; one that is missing in its own crosswalk is counted."""
+        if self.crosswalk.lacks_own(identifier):
+            self.note(UNLISTED_PAYER)
+        return self.crosswalk.payer(identifier)
 
     def error(self, segment: Segment, position: int, reason: str) -> ReaderError:
         """An error at an element of the segment that was read last."""
@@ -80,8 +95,7 @@ class Message:
             return None
         try:
             # float() alone would take more than X12 does: exponents, "nan", underscores.
-            digits = text.replace(".", "", 1).lstrip("-")
-            if not (digits.isdigit() and text.isascii() and len(text) <= _MOST_DIGITS):
+            if text.strip("0123456789.-") or len(text) > _MOST_DIGITS:
                 raise ValueError
             return float(text)
         except ValueError:
@@ -98,7 +112,7 @@ class Message:
 
     def day(self, segment: Segment, position: int) -> date | None:
         """A date as CCYYMMDD, None if it is empty."""
-        text = element(segment, position)
+        text = segment[position] if position < len(segment) else ""
         return self._day(segment, position, text) if text else None
 
     def period(self, segment: Segment, qualifier: int) -> tuple[date, date]:
@@ -125,19 +139,32 @@ class Message:
         return day, day
 
     def moment(self, segment: Segment, day: int, clock: int) -> datetime:
-        """A required date and a time as HHMM or HHMMSS; midnight where no time is given."""
-        self.required(segment, day)
-        on = self._day(segment, day, element(segment, day))
-        text = element(segment, clock)
-        if not text:
-            return datetime.combine(on, time())
+        """A required date and a time as HHMM or HHMMSS, in UTC; midnight where no time is given."""
+        on = self._day(segment, day, self.required(segment, day))
+        text = element(segment, clock) or "0000"
         try:
             if not (text.isascii() and text.isdigit() and len(text) in (4, 6, 7, 8)):
                 raise ValueError
             at = time(int(text[:2]), int(text[2:4]), int(text[4:6] or 0))
-        except ValueError:
+            return self._utc(datetime.combine(on, at))
+        except (ValueError, OverflowError):
             raise self.error(segment, clock, "a time must stand here: HHMM or HHMMSS") from None
-        return datetime.combine(on, at)
+
+    def _utc(self, local: datetime) -> datetime:
+        """A local time in UTC.
+
+        The clock shows an hour twice or never when it is changed. Times of such an hour are taken
+        by the offset that held before the change (fold 0), and counted.
+        """
+        if self.timezone is None:
+            return local
+        before, after = (local.replace(tzinfo=self.timezone, fold=fold) for fold in (0, 1))
+        if before.utcoffset() != after.utcoffset():
+            self.note(
+                "a time in an hour at which clocks are changed, taken by the offset before the "
+                "change"
+            )
+        return before.astimezone(UTC).replace(tzinfo=None)
 
     def _day(self, segment: Segment, position: int, text: str) -> date:
         try:

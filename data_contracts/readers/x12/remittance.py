@@ -8,11 +8,13 @@ allowed amounts (AMT*B6) if all lines have one, else the charge less adjustments
 and PI. AMT*AU does not tell it: covered charges include reductions over the fee schedule.
 """
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import date
 from typing import Final
 
+from data_contracts.deidentification.check_digits import npi
 from data_contracts.deidentification.tokens import normal
 from data_contracts.readers.x12 import codes
 from data_contracts.readers.x12.message import Message, element
@@ -23,8 +25,14 @@ from data_contracts.vocabulary import ADJUSTMENT_GROUPS, CLAIM_STATUS, PAYMENT_M
 PAYER_IDS: Final = ("N104", "2U", "NF", "HI", "EO", "TRN03")
 """Where a payer's identifier is looked for: N104, additional identifiers (REF01), TRN03."""
 
+PAYEE_IDS: Final = ("XX", "FI", "TJ", "N104", "PQ")
+"""Where a payee's identifier is looked for: its NPI (N103 is XX) or tax number (N103 is FI, REF01
+is TJ), of which an 837 has one; else N104 of another kind, or the payer's number for it (REF*PQ).
+"""
+
 _SHARES: Final = {"1": "deductible", "2": "coinsurance", "3": "copay"}  # reasons of group PR
 _DATES = frozenset(("050", "232", "472", "150"))  # received; begin of claim, service, its period
+_NPI = re.compile(r"[12][0-9]{9}")
 _REVERSAL = "22"
 _CENT = 0.005  # amounts have two decimals
 
@@ -57,8 +65,8 @@ class _Claim:
     lines_from: date | None = None
     lines_allowed: int = 0
     allowed: float = 0.0
-    revenue_code: str = ""
     largest_charge: float = 0.0
+    largest_line: Segment = field(default_factory=list)
     line_rest: float = 0.0  # charge less payment less adjustments of the open line
     unbalanced_lines: int = 0
 
@@ -72,7 +80,8 @@ class Remittance:
         self._party = ""  # N101 of the N1 that stood last
         self._payer_ids: dict[str, str] = {}
         self._payer: str | None = None
-        self._payee = ""
+        self._payee_ids: dict[str, str] = {}
+        self._payee: str | None = None
         self._method: str | None = None
         self._paid_on: date | None = None
         self._rest = 0.0  # of the whole payment: what claims and PLB do not explain
@@ -115,29 +124,30 @@ class Remittance:
         if self._party == "PR":
             self._payer_ids["N104"] = element(segment, 4)
         elif self._party == "PE":
-            self._payee = element(segment, 4)
-            if element(segment, 3) != "XX":
-                self._message.note("an 835 whose payee has no NPI; its claims may match no 837")
+            kind = element(segment, 3)
+            self._payee_ids[kind if kind in ("XX", "FI") else "N104"] = element(segment, 4)
 
     def _reference(self, segment: Segment) -> None:
         qualifier, claim = segment[1], self._claim
         if claim is None:
+            identifier = element(segment, 2)
             if self._party == "PR":
-                self._payer_ids.setdefault(qualifier, element(segment, 2))
+                self._payer_ids.setdefault(qualifier, identifier)
+            elif self._party == "PE":
+                # Payers whose own number of a payee is its NPI may name it nowhere else.
+                is_npi = qualifier == "PQ" and _NPI.fullmatch(identifier) and npi(identifier)
+                kind = "XX" if is_npi else qualifier
+                self._payee_ids[kind] = self._payee_ids.get(kind) or identifier
         elif qualifier == "G1" and not claim.authorization:
             claim.authorization = element(segment, 2)
 
     def _open(self, segment: Segment) -> None:
         self._close()
         message = self._message
-        if not self._payee:
-            raise message.error(segment, 1, "no payee with an identifier (N1*PE) stands before it")
+        if self._payee is None:
+            self._payee = self._identify_payee(segment)
         if self._payer is None:
-            known = [self._payer_ids[name] for name in PAYER_IDS if self._payer_ids.get(name)]
-            if not known:
-                raise message.error(segment, 1, "no payer with an identifier stands before it")
-            named = (one for one in known if normal(one) in message.crosswalk.payers)
-            self._payer = message.crosswalk.payer(next(named, known[0])).pseudonym
+            self._payer = self._identify_payer(segment)
         number, status = message.required(segment, 1), message.required(segment, 2)
         if number == "0":  # by the guide: the claim did not have one
             message.note("a payment without the provider's number of the claim (CLP01 is 0)")
@@ -155,21 +165,40 @@ class Remittance:
             drg=codes.code(element(segment, 11), codes.DRG, message),
         )
 
+    def _identify_payee(self, claim: Segment) -> str:
+        known = [self._payee_ids[name] for name in PAYEE_IDS if self._payee_ids.get(name)]
+        if not known:
+            raise self._message.error(
+                claim, 1, "no payee with an identifier (N1*PE) stands before it"
+            )
+        if not self._payee_ids.get("XX"):
+            self._message.note("an 835 whose payee has no NPI; its claims may match no 837")
+        return known[0]
+
+    def _identify_payer(self, claim: Segment) -> str:
+        known = [self._payer_ids[name] for name in PAYER_IDS if self._payer_ids.get(name)]
+        if not known:
+            raise self._message.error(claim, 1, "no payer with an identifier stands before it")
+        named = (one for one in known if normal(one) in self._message.crosswalk.payers)
+        return self._message.payer(next(named, known[0])).pseudonym
+
     def _adjust(self, segment: Segment) -> None:
         claim = self._opened(segment)
         number, group = self._message.number, segment[1]
+        total = 0.0
         for position in range(2, len(segment), 3):
             reason = segment[position]
             amount = number(segment, position + 1) or 0.0
-            claim.adjusted += amount
-            claim.line_rest -= amount
-            if group in ("CO", "PI"):
-                claim.not_eligible += amount
-            elif group == "PR" and reason in _SHARES:
+            total += amount
+            if group == "PR" and reason in _SHARES:
                 share = _SHARES[reason]
                 claim.shares[share] = claim.shares.get(share, 0.0) + amount
             if abs(amount) > claim.largest:
                 claim.largest, claim.group, claim.carc = abs(amount), group, reason
+        claim.adjusted += total
+        claim.line_rest -= total
+        if group in ("CO", "PI"):
+            claim.not_eligible += total
 
     def _name(self, segment: Segment) -> None:
         if segment[1] == "QC":
@@ -215,10 +244,7 @@ class Remittance:
         claim.lines += 1
         claim.line_rest = charge - (message.number(segment, 3) or 0.0)
         if claim.lines == 1 or abs(charge) > claim.largest_charge:
-            claim.largest_charge = abs(charge)
-            procedure = message.composite(segment, 1)
-            is_revenue_code = procedure[0] == "NU" and len(procedure) > 1
-            claim.revenue_code = procedure[1] if is_revenue_code else element(segment, 4)
+            claim.largest_charge, claim.largest_line = abs(charge), segment
 
     def _amount(self, segment: Segment) -> None:
         """AMT*B6 of a line: the allowed amount."""
@@ -279,9 +305,16 @@ class Remittance:
             "payment_method": self._method,
             "reversal_flag": claim.reversal,
             "drg": claim.drg,
-            "revenue_code": codes.revenue_code(claim.revenue_code, message),
+            "revenue_code": self._revenue_code(claim.largest_line),
         }
         message.add("payment", claim.begin, event)
+
+    def _revenue_code(self, line: Segment) -> str | None:
+        """Revenue code of a line (SVC): its procedure (qualifier NU), else SVC04."""
+        procedure = self._message.composite(line, 1)
+        is_revenue_code = procedure[0] == "NU" and len(procedure) > 1
+        text = procedure[1] if is_revenue_code else element(line, 4)
+        return codes.revenue_code(text, self._message)
 
     def _patient(self, claim: _Claim) -> str | None:
         member = claim.member

@@ -144,7 +144,7 @@ class Review:
     def _name(self, segment: Segment) -> None:
         who = segment[1]
         if self._level == "20" and who == "X3":
-            self._payer = self._message.crosswalk.payer(self._message.required(segment, 9))
+            self._payer = self._message.payer(self._message.required(segment, 9))
         elif self._level == "21" and who in ("1P", "FA"):
             self._requester = element(segment, 9)
         elif self._level in ("22", "23"):
