@@ -74,7 +74,7 @@ def meant(reference: Element) -> list[str]:
     if short != address:
         return [address, _LOCAL + short]
     server = _server_of(entry)
-    return [server + short, _LOCAL + short] if server else [address, _LOCAL + short, _ANY + short]
+    return [server + short, _LOCAL + short] if server else [_LOCAL + short, _ANY + short]
 
 
 def _server_of(entry: Element) -> str | None:

@@ -50,6 +50,7 @@ STAGES: Final = (
 KNOWN: Final = frozenset.union(*STAGES)
 
 _MOST_UPDATES: Final = 100
+_SEVERAL: Final = Asked("", None, None)  # what an identifier leads to that several Claims have
 
 
 class Directory:
@@ -65,8 +66,6 @@ class Directory:
         self.crosswalk = crosswalk
         self._above = above
         self._facts: dict[str, Fact] = {}
-        # Claims by an identifier with its system; None where several have it.
-        self._numbered: dict[str, Asked | None] = {}
         # Beneficiary -> coverages, and the member id of each that has no token yet, and whether
         # it is another's; None where nothing tells.
         self._waiting: dict[str, list[tuple[Cover, str | None, bool | None]]] = {}
@@ -138,23 +137,22 @@ class Directory:
         other._number(claim, asked)
 
     def _number(self, claim: Element, asked: Asked) -> None:
+        """Let a Claim be found by its identifiers, too."""
         for system, value in identifiers(claim):
             if system is not None:
-                key = self._key(asked.use, system, value)
-                other = self._numbered.setdefault(key, asked)
-                if other is not None and other.token != asked.token:
-                    self._numbered[key] = None
+                name = self._numbered(asked.use, system, value)
+                other = self._facts.setdefault(name, asked)
+                if isinstance(other, Asked) and other.token != asked.token:
+                    self._facts[name] = _SEVERAL
 
     def numbered(self, use: str, system: str, value: str) -> Asked | None:
         """The one Claim of a use that has this identifier."""
-        key = self._key(use, system, value)
-        if key in self._numbered or self._above is None:
-            return self._numbered.get(key)
-        return self._above.numbered(use, system, value)
+        found = self.fact(self._numbered(use, system, value))
+        return found if isinstance(found, Asked) and found is not _SEVERAL else None
 
-    def _key(self, use: str, system: str, value: str) -> str:
+    def _numbered(self, use: str, system: str, value: str) -> str:
         tokens = self.crosswalk.tokens
-        return (tokens.claim if use == "claim" else tokens.request)(system, value)
+        return f"number {(tokens.claim if use == 'claim' else tokens.request)(system, value)}"
 
     def reread(self, resource: Element) -> None:
         """Check a resource of `KNOWN` type once more, without keeping anything.
@@ -283,16 +281,17 @@ class Directory:
 
     def _update(self, own: Asked, updated: Element | None, provider: str) -> Asked:
         """An update as the Claim that it updates: by reference, else by identifier."""
+        if updated is None:
+            return replace(own, earlier=("",))
         found = self.find(updated, Asked)
-        number = updated and updated.child("identifier")
-        value = number and number.text("value")
-        if found is None and number and value and (system := number.text("system")):
-            found = self.numbered(own.use, system, value)
         if found is not None and found.use == own.use:
             return replace(own, token=found.token, earlier=found.earlier)
-        if value:
-            return replace(own, token=self.crosswalk.tokens.request(provider, value))
-        return replace(own, earlier=tuple(meant(updated) if updated else ()) or ("",))
+        names = meant(updated)
+        if (number := updated.child("identifier")) and (value := number.text("value")):
+            own = replace(own, token=self.crosswalk.tokens.request(provider, value))
+            if system := number.text("system"):
+                names.append(self._numbered(own.use, system, value))
+        return replace(own, earlier=tuple(names) or ("",))
 
     def first(self, asked: Asked) -> Asked:
         """A Claim with the token of the first in its chain of updates, as far as that is known.

@@ -148,7 +148,7 @@ def _learned(files: list[Path], crosswalk: Crosswalk, versions: Versions) -> Dir
     Whatever cannot be read is passed over here, and refused when it is read for events.
     """
     shared = Directory(crosswalk)
-    bundles: set[Path] = set()
+    bundles: dict[Path, None] = {}
     for stage in STAGES:
         marks = [f'"{kind}"'.encode() for kind in stage] + [b"\\u"]
         for file in files:
@@ -164,7 +164,7 @@ def _learned(files: list[Path], crosswalk: Crosswalk, versions: Versions) -> Dir
                     if kind in stage and versions.fault(root) is None:
                         shared.learn(root, names(root))
                     elif kind == "Bundle" and not line:
-                        bundles.add(file)
+                        bundles[file] = None
     for file in bundles:
         for data, _ in _units(file):
             with suppress(ReaderError):

@@ -56,7 +56,7 @@ def requests(claim: Element, asked: Asked, unit: Unit) -> None:
     whole = _of_claim(claim, asked, unit)
     of_claim = _certification(claim)
     if asked.earlier:
-        unit.note("an update whose earlier request is not there, told by its own identifier")
+        unit.note("an update whose earlier request is not there")
     revises = earlier(claim) is not None
     cancelled = claim.text("status") == "cancelled"
     seen: set[int] = set()

@@ -90,11 +90,10 @@ class Versions:
         Raises:
             ReaderError: Its version or time is not what FHIR says.
         """
-        if not self._counts:
+        name = identity(resource) if self._counts else None
+        if name is None or (counting := self._counts.get(name)) is None:
             return None
-        name = identity(resource)
-        counting = self._counts.get(name) if name else None
-        if counting is None or counting.where == _where(resource):
+        if counting.where == _where(resource):
             return None
         copy = _copy(resource)
         if counting.is_later(copy):
