@@ -18,7 +18,7 @@ from data_contracts.readers.fhir.facts import Person, is_dependent
 from data_contracts.readers.fhir.requests import requests
 from data_contracts.readers.fhir.resource_types import RESOURCE_TYPES
 from data_contracts.readers.fhir.unit import Unit
-from data_contracts.readers.fhir.versions import UNCLEAR, Versions
+from data_contracts.readers.fhir.versions import TWIN, UNCLEAR, Versions
 from data_contracts.readers.files import files_below, shown
 from data_contracts.readers.findings import Findings, ReaderError, at
 
@@ -26,6 +26,7 @@ _SUFFIXES: Final = frozenset({".json", ".ndjson"})
 _TOLD: Final = frozenset(
     {"Claim", "ClaimResponse", "ExplanationOfBenefit", "Encounter", "Observation"}
 )
+_COUNTED: Final = _TOLD | {"Patient"}
 _READ: Final = _TOLD | KNOWN
 # Bundles of type history hold several versions of one resource, each of which would count.
 _BUNDLE_TYPES: Final = frozenset(
@@ -73,7 +74,7 @@ def read_fhir(
         ReaderError: There is no such file; or with `on_error = "fail"` the first refusal.
     """
     files = files_below(path, _SUFFIXES)
-    versions = Versions(partial(_told, files))
+    versions = Versions(partial(_identified, files))
     shared = _learned(files, crosswalk, versions)
     for file in files:
         for data, line in _units(file):
@@ -117,7 +118,7 @@ def _root(data: bytes | ReaderError, file: Path, line: str) -> Element:
     return Element(fields, None, kind, file=file, line=line)
 
 
-def _told(files: list[Path]) -> Iterator[tuple[Element, str]]:
+def _identified(files: list[Path]) -> Iterator[tuple[Element, str]]:
     """All resources that are read and have an identity, and that.
 
     Whatever cannot be read is passed over here, and refused when it is read for events.
@@ -231,7 +232,9 @@ def _counts(resource: Element, unit: Unit, versions: Versions) -> bool:
             "another resource with this id says otherwise, and neither meta.lastUpdated nor "
             "meta.versionId tells which is later; export one server at a time, once",
         )
-    unit.note(f"{fault} ({resource.text('resourceType')})")
+    kind = resource.text("resourceType")
+    if fault != TWIN or kind in _COUNTED:  # that bundles repeat their parties loses nothing
+        unit.note(f"{fault} ({kind})")
     return False
 
 
