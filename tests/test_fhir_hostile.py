@@ -95,6 +95,7 @@ BUNDLE: Json = {
                 "resourceType": "Coverage",
                 "id": "v",
                 "subscriberId": PLANTED,
+                "relationship": {"coding": [{"code": "self"}]},
                 "beneficiary": {"reference": "Patient/p"},
                 "payor": [{"reference": "Organization/o"}],
             }

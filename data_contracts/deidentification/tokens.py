@@ -11,6 +11,7 @@ derived from information about the individual).
 import hashlib
 import hmac
 import re
+import unicodedata
 from collections.abc import Callable
 from typing import Final
 
@@ -20,6 +21,10 @@ first name where one member id serves a family."""
 
 _DIGEST_BYTES = 16
 _SEPARATORS = re.compile(r"[\s\-./]+")
+_BIRTH = re.compile(r"\s*([0-9]{4})-?([0-9]{2})-?([0-9]{2})")
+_UNMARKED = str.maketrans(
+    {"Ø": "O", "Ł": "L", "Đ": "D", "Ð": "D", "Þ": "TH", "Æ": "AE", "Œ": "OE"}
+)  # letters that Unicode does not compose of another and a mark
 
 
 class Tokens:
@@ -39,8 +44,14 @@ class Tokens:
         self._key = key
 
     def patient(self, payer: str, member: str, *, dependent: str = "") -> str:
-        """A patient: the payer's pseudonym and member id; `dependent` tells a family apart."""
-        return self._token("patient", payer, normal(member), normal(dependent))
+        """A patient: the payer's pseudonym and member id.
+
+        Args:
+            payer: The payer's pseudonym.
+            member: The member id.
+            dependent: Birth date and first name, which tell a family apart; empty for the member.
+        """
+        return self._token("patient", payer, normal(member), _normal_dependent(dependent))
 
     def request(self, provider: str, trace: str) -> str:
         """A request: who asks (NPI or the like, may be empty), and the trace number."""
@@ -78,6 +89,26 @@ def normal(identifier: str) -> str:
     '1EG4TE5MK73'
     """
     return _SEPARATORS.sub("", identifier).upper()
+
+
+def first_word(name: str) -> str:
+    """A first name as all senders write it: its first word in plain capitals.
+
+    X12 has a middle name apart, FHIR may have it behind the first; few X12 senders write marks.
+
+    >>> first_word("José"), first_word("jane m."), first_word("D'Andre"), first_word("Søren")
+    ('JOSE', 'JANE', 'DANDRE', 'SOREN')
+    """
+    plain = unicodedata.normalize("NFKD", name).upper().translate(_UNMARKED)
+    words = ("".join(filter(str.isalnum, word)) for word in plain.split())
+    return next((word for word in words if word), "")
+
+
+def _normal_dependent(dependent: str) -> str:
+    birth = _BIRTH.match(dependent)
+    if not birth:
+        return normal(dependent)
+    return "".join(birth.groups()) + first_word(dependent[birth.end() :])
 
 
 def _echoed(number: str) -> str:

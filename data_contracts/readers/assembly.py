@@ -17,6 +17,7 @@ _FIRST_SENT = "first_sent"
 _APPEALED = "appealed_at"
 _VOID = "8"  # X12 837 CLM05-3
 _APPEAL_TYPES = ("1", "2")  # X12 278 UM02: immediate and standard appeal
+_FOLLOWING_TYPES = ("S", "3", *_APPEAL_TYPES)  # revision, cancellation, appeals
 _APPEAL_OUTCOMES = {
     "A1": "overturned",
     "A2": "partial",
@@ -37,11 +38,13 @@ def pa_request(events: Spool) -> pl.LazyFrame:
         first request among the events, or is 0 where the patient is unknown.
     """
     sent = pl.col("submitted_at")
+    # Where a moment is but a day, a revision may have that of the request.
+    follows = pl.col("certification_type").is_in(_FOLLOWING_TYPES).fill_null(False)
     first = (
         events.scan("request")
         .with_row_index(_ORDER)
         # An answer may repeat its request, and tell less of the patient.
-        .sort("submitted_at", pl.col("patient_token").is_null(), _ORDER, nulls_last=True)
+        .sort("submitted_at", follows, pl.col("patient_token").is_null(), _ORDER, nulls_last=True)
         .unique(["request_token", "item_sequence"], keep="first", maintain_order=True)
     )
     day_0 = (

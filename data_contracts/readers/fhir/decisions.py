@@ -16,7 +16,7 @@ from data_contracts.readers.answers import CERTIFIED, combined
 from data_contracts.readers.fhir.codes import extension_codes, extensions
 from data_contracts.readers.fhir.dates import day, moment
 from data_contracts.readers.fhir.element import Element
-from data_contracts.readers.fhir.facts import Asked
+from data_contracts.readers.fhir.facts import Asked, identifiers
 from data_contracts.readers.fhir.requests import extension_map
 from data_contracts.readers.fhir.unit import Unit
 from data_contracts.vocabulary import ACTION_CODES
@@ -29,6 +29,7 @@ _DISPOSITIONS: Final = {
     "Cancelled": "C",
 }
 _OUTCOMES: Final = frozenset({"complete", "queued", "partial", "error"})
+_TRACE: Final = re.compile(r"^urn:trnorg:|trace[_-]?number$", re.IGNORECASE)
 _REASON: Final = re.compile(r"[0-9A-Z]{1,8}")
 
 
@@ -73,19 +74,26 @@ def decision(response: Element, unit: Unit) -> None:
 
 
 def request_of(response: Element, unit: Unit) -> tuple[Asked | None, str | None]:
-    """The Claim that a response answers, and its token; the token alone by a logical reference.
+    """The Claim that is answered, and its token.
 
-    Its `request` leads to the Claim. Where it is missing or a search, as in the reference
-    implementation, the bundle's only Claim stands in; where it names a Claim that is not there,
-    none does.
+    Its `request` leads to the Claim, wherever in the reading that is: by reference, else by an
+    identifier and its system, which may be the response's own (see `_numbers`). Where `request` is
+    missing or a search, as in the reference implementation, the bundle's only Claim stands in;
+    where it names a Claim that is not there, none does.
     """
-    request = response.child("request")
-    asked = unit.directory.find(request, Asked)
-    only = unit.directory.only_claim
+    directory = unit.directory
+    request, use = response.child("request"), response.text("use") or ""
+    asked = directory.find(request, Asked)
+    if asked is None:
+        found = (
+            directory.numbered(use, system, value) for system, value in _numbers(response) if system
+        )
+        asked = next((each for each in found if each), None)
+    only = directory.only_claim
     if asked is None and only is not None and (request is None or _is_search(request)):
         asked = only
         unit.note("a ClaimResponse whose request is not there, taken for the bundle's only Claim")
-    return asked, asked.token if asked else None
+    return asked, directory.first(asked).token if asked else None
 
 
 def _is_search(request: Element) -> bool:
@@ -93,34 +101,52 @@ def _is_search(request: Element) -> bool:
 
 
 def _request(response: Element, unit: Unit) -> tuple[Asked | None, str]:
+    """The Claim, and its token; where it is not there, the token of requestor and trace number."""
     asked, token = request_of(response, unit)
-    if token is None:
-        number = _number(response)
-        if number is None:
-            raise response.wrong(
-                "request", "neither it nor an identifier tells which Claim is answered"
-            )
-        requestor = unit.directory.party(response.child("requestor"))
-        who = requestor.identifiers[0] if requestor and requestor.identifiers else ""
-        token = unit.directory.crosswalk.tokens.request(who, number)
-    return asked, token
+    if token is not None:
+        return asked, token
+    number = next((value for _, value in _numbers(response)), None)
+    if number is None:
+        raise response.wrong(
+            "request",
+            "the Claim is not there, and neither it nor an identifier tells which Claim is "
+            "answered: read it along with its answer",
+        )
+    requestor = unit.directory.party(response.child("requestor"))
+    if requestor is None or not requestor.identifiers:
+        raise response.wrong(
+            "requestor", "the Claim is not there, nor who asked, whose identifier its token has"
+        )
+    return asked, unit.directory.crosswalk.tokens.request(requestor.identifiers[0], number)
 
 
-def _number(response: Element) -> str | None:
-    """The request's trace number: of a logical reference, a search, or the response itself."""
+def _numbers(response: Element) -> Iterator[tuple[str | None, str]]:
+    """Systems and values that may be the request's trace number (X12 278 TRN02).
+
+    Those of a logical reference and of a search are; of the response's own identifiers those whose
+    system says so. FHIR has the payer's own numbers there, and so does the guide, beside the trace
+    number that is sent back (its system should be urn:trnorg: and TRN03, and ends in TRACE_NUMBER
+    in the guide's examples). Neither `preAuthRef` nor a number of the review (HCR02) is the
+    request's.
+
+    Source: FHIR R4, ClaimResponse.identifier; PAS 2.0.1 and 2.1.0, Claim Response Base.
+    """
     request = response.child("request")
     if request is not None:
         identifier = request.child("identifier")
         if identifier is not None and (value := identifier.text("value")) is not None:
-            return value
+            yield identifier.text("system"), value
         try:
             query = parse_qs(urlsplit(request.text("reference") or "").query)
         except ValueError:
             query = {}
-        if "identifier" in query:
-            return query["identifier"][0].rpartition("|")[2] or None
-    own = response.first("identifier")
-    return own.text("value") if own else None
+        for token in query.get("identifier", ()):
+            system, _, value = token.rpartition("|")
+            if value:
+                yield system or None, value
+    for own, number in identifiers(response):
+        if own is not None and _TRACE.search(own):
+            yield own, number
 
 
 def _reviews(response: Element) -> Iterator[Element]:

@@ -7,11 +7,13 @@ member ids of dependents, until their Patient (birth date, first name) is read.
 """
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
 from typing import Final
 
 from data_contracts.crosswalk import Crosswalk, Payer
 from data_contracts.deidentification.tokens import normal
+from data_contracts.readers.fhir.addresses import is_ambiguous, is_global, meant
 from data_contracts.readers.fhir.codes import coded
 from data_contracts.readers.fhir.element import Element
 from data_contracts.readers.fhir.facts import (
@@ -23,7 +25,9 @@ from data_contracts.readers.fhir.facts import (
     Party,
     Person,
     business_line,
+    earlier,
     first_name_and_birth,
+    identifiers,
     is_dependent,
     member_id,
     order,
@@ -45,27 +49,39 @@ STAGES: Final = (
 
 KNOWN: Final = frozenset.union(*STAGES)
 
+_MOST_UPDATES: Final = 100
+_SEVERAL: Final = Asked("", None, None)  # what an identifier leads to that several Claims have
+
 
 class Directory:
-    """Facts by reference.
+    """Facts by reference; the first that is learned under a name stays.
 
     Args:
         crosswalk: Pseudonyms and tokens.
-        above: Where to look for what is not found here; a resource's contained ones hide it.
+        above: Where to look for what is not found here: whatever holds a resource's contained ones,
+            or what all files of the reading know of each other.
     """
 
     def __init__(self, crosswalk: Crosswalk, above: "Directory | None" = None) -> None:
         self.crosswalk = crosswalk
         self._above = above
         self._facts: dict[str, Fact] = {}
-        # Beneficiary -> coverages, and the member id of each that has no token yet.
-        self._waiting: dict[str, list[tuple[Cover, str | None, bool]]] = {}
+        # Beneficiary -> coverages, and the member id of each that has no token yet, and whether
+        # it is another's; None where nothing tells.
+        self._waiting: dict[str, list[tuple[Cover, str | None, bool | None]]] = {}
+        self._patients: set[str] = set()  # names of those in the bundle
         self.only_claim: Asked | None = above.only_claim if above else None
 
     def learn_all(self, resources: Iterable[tuple[Element, tuple[str, ...]]]) -> None:
         """Learn the resources of a bundle, each under its names, stage by stage."""
-        staged = list(resources)
+        staged = list(_unambiguous(resources))
         claims: list[Asked] = []
+        self._patients = {
+            name
+            for resource, found in staged
+            if resource.text("resourceType") == "Patient"
+            for name in found
+        }
         for stage in STAGES:
             for resource, names in staged:
                 if resource.text("resourceType") in stage:
@@ -81,6 +97,8 @@ class Directory:
         Raises:
             ReaderError: An element that is used is of the wrong type.
         """
+        if names and (known := self._facts.get(names[0])) is not None:
+            return known
         kind = resource.text("resourceType")
         fact: Fact
         if kind == "Coverage":
@@ -99,8 +117,42 @@ class Directory:
         else:
             fact = order(resource)
         for name in names:
-            self._facts[name] = fact
+            self._facts.setdefault(name, fact)
+        if names and isinstance(fact, Asked):
+            self._number(resource, fact)
         return fact
+
+    def share(self, claim: Element, names: tuple[str, ...], other: "Directory") -> None:
+        """Let all files of the reading know a Claim that a bundle holds.
+
+        Args:
+            claim: The Claim.
+            names: Its names.
+            other: What all files know.
+        """
+        first = self.first(self.within(claim).asked(claim))
+        asked = replace(first, earlier=tuple(filter(is_global, first.earlier)))
+        for name in filter(is_global, names):
+            other._facts.setdefault(name, asked)
+        other._number(claim, asked)
+
+    def _number(self, claim: Element, asked: Asked) -> None:
+        """Let a Claim be found by its identifiers, too."""
+        for system, value in identifiers(claim):
+            if system is not None:
+                name = self._numbered(asked.use, system, value)
+                other = self._facts.setdefault(name, asked)
+                if isinstance(other, Asked) and other.token != asked.token:
+                    self._facts[name] = _SEVERAL
+
+    def numbered(self, use: str, system: str, value: str) -> Asked | None:
+        """The one Claim of a use that has this identifier."""
+        found = self.fact(self._numbered(use, system, value))
+        return found if isinstance(found, Asked) and found is not _SEVERAL else None
+
+    def _numbered(self, use: str, system: str, value: str) -> str:
+        tokens = self.crosswalk.tokens
+        return f"number {(tokens.claim if use == 'claim' else tokens.request)(system, value)}"
 
     def reread(self, resource: Element) -> None:
         """Check a resource of `KNOWN` type once more, without keeping anything.
@@ -125,14 +177,12 @@ class Directory:
     def find(self, reference: Element | None, kind: type[FactT]) -> FactT | None:
         """What a Reference leads to; None if it is not there or leads nowhere.
 
-        An absolute address that is no resource's `fullUrl` is looked up by its type and id.
-
         Raises:
             ReaderError: It leads to a resource of another kind.
         """
         if reference is None:
             return None
-        found = (self.fact(name) for name in _names(reference))
+        found = (self.fact(name) for name in meant(reference))
         fact = next((each for each in found if each is not None), None)
         if fact is None or isinstance(fact, kind):
             return fact
@@ -158,7 +208,7 @@ class Directory:
         return None if identifier is None else self.crosswalk.provider(identifier)
 
     def fact(self, name: str) -> Fact | None:
-        """What is known under a name such as "Patient/7"."""
+        """What is known under a name; see `addresses`."""
         fact = self._facts.get(name)
         return fact if fact is not None or self._above is None else self._above.fact(name)
 
@@ -187,11 +237,14 @@ class Directory:
             coverage.text("status") in (None, "active", "draft"),
         )
         dependent = is_dependent(coverage)
-        if payer and member and not dependent:
+        if payer and member and dependent is False:
             cover.token = self.crosswalk.tokens.patient(payer.pseudonym, member)
             member = None
         beneficiary = coverage.child("beneficiary")
-        for name in _names(beneficiary) if beneficiary else ():
+        candidates = meant(beneficiary) if beneficiary else []
+        if candidates:
+            there = (name for name in candidates if name in self._patients)
+            name = next(there, candidates[-1])
             self._waiting.setdefault(name, []).append((cover, member, dependent))
         return cover
 
@@ -199,7 +252,8 @@ class Directory:
         own, dependent_name = member_id(patient), first_name_and_birth(patient)
         covers = [cover for name in names for cover in self._waiting.pop(name, ())]
         for cover, member, dependent in covers:
-            member = member or own
+            # A member number of the Patient is the patient's own, whoever subscribes.
+            member = own if dependent is None else member or own
             who = dependent_name if dependent else ""
             if cover.token or not cover.payer or not member or who is None:
                 continue
@@ -210,7 +264,7 @@ class Directory:
         return Person(next((cover.token for cover, _, _ in covers if cover.token), None))
 
     def asked(self, claim: Element) -> Asked:
-        """Use, token and payer of a Claim."""
+        """Use, token and payer of a Claim; an update has the token of what it updates."""
         use = claim.text("use") or ""
         provider = self.party(claim.child("provider"))
         who = provider.identifiers[0] if provider and provider.identifiers else ""
@@ -220,7 +274,37 @@ class Directory:
             tokens.claim(who, number) if use == "claim" else tokens.request(who, number)
         )
         cover = self.cover(claim)
-        return Asked(use, token, self.payer(claim.child("insurer")) or (cover and cover.payer))
+        payer = self.payer(claim.child("insurer")) or (cover and cover.payer)
+        own = Asked(use, token, payer)
+        related = earlier(claim) if use == "preauthorization" else None
+        return own if related is None else self._update(own, related.child("claim"), who)
+
+    def _update(self, own: Asked, updated: Element | None, provider: str) -> Asked:
+        """An update as the Claim that it updates: by reference, else by identifier."""
+        if updated is None:
+            return replace(own, earlier=("",))
+        found = self.find(updated, Asked)
+        if found is not None and found.use == own.use:
+            return replace(own, token=found.token, earlier=found.earlier)
+        names = meant(updated)
+        if (number := updated.child("identifier")) and (value := number.text("value")):
+            own = replace(own, token=self.crosswalk.tokens.request(provider, value))
+            if system := number.text("system"):
+                names.append(self._numbered(own.use, system, value))
+        return replace(own, earlier=tuple(names) or ("",))
+
+    def first(self, asked: Asked) -> Asked:
+        """A Claim with the token of the first in its chain of updates, as far as that is known.
+
+        What is not known is left in `earlier`.
+        """
+        for _ in range(_MOST_UPDATES):  # a ring has no first
+            found = (self.fact(name) for name in asked.earlier)
+            earlier = next((each for each in found if isinstance(each, Asked)), None)
+            if earlier is None or earlier.use != asked.use:
+                break
+            asked = replace(asked, token=earlier.token, earlier=earlier.earlier)
+        return asked
 
     def cover(self, claim: Element) -> Cover | None:
         """The coverage of a Claim or ExplanationOfBenefit: the focal one, else the first."""
@@ -236,14 +320,17 @@ class Directory:
         return who.token if who else None
 
 
-def _names(reference: Element) -> list[str]:
-    """Names that a Reference may mean: its address as it stands, and its last type and id."""
-    address = reference.text("reference")
-    if address is None:
-        return []
-    address = address.partition("/_history/")[0]
-    short = "/".join(address.rsplit("/", 2)[-2:])
-    return [address] if short == address else [address, short]
+def _unambiguous(
+    resources: Iterable[tuple[Element, tuple[str, ...]]],
+) -> Iterator[tuple[Element, tuple[str, ...]]]:
+    """The resources of a bundle, without names that several of them have."""
+    staged = list(resources)
+    owners: dict[str, set[str]] = {}
+    for _, names in staged:
+        for name in filter(is_ambiguous, names):
+            owners.setdefault(name, set()).add(names[0])
+    for resource, names in staged:
+        yield resource, tuple(name for name in names if len(owners.get(name, "1")) == 1)
 
 
 def _known(party: Party, crosswalk: Mapping[str, object]) -> str | None:

@@ -131,11 +131,30 @@ class Element:
                 return self._checked(f"{name}[{index}]", item)
         return None
 
+    def entry(self) -> "Element | None":
+        """The entry of the bundle that it stands in; None in a resource that stands alone."""
+        element = self
+        while above := element._above:
+            if element._step == "resource" and above._step == "entry":
+                return above
+            element = above
+        return None
+
+    def bundle(self) -> "Element | None":
+        """The bundle that it stands in; None in a resource that stands alone."""
+        entry = self.entry()
+        return entry and entry._above
+
     @property
     def path(self) -> str:
         """The way to it, e.g. "Bundle.entry[2].resource.item[0]"."""
         step = self._step if self._index < 0 else f"{self._step}[{self._index}]"
         return f"{self._above.path}.{step}" if self._above else step
+
+    @property
+    def file(self) -> Path:
+        """The file that it stands in."""
+        return self._root()._file
 
     @property
     def place(self) -> str:

@@ -2,20 +2,23 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Final
 
 from data_contracts.crosswalk import Crosswalk
 from data_contracts.readers.events import Spool
 from data_contracts.readers.fhir import clinical, payments
+from data_contracts.readers.fhir.addresses import identity, names
 from data_contracts.readers.fhir.decisions import decision
 from data_contracts.readers.fhir.directory import KNOWN, STAGES, Directory
 from data_contracts.readers.fhir.document import MOST_LINE_BYTES, document, lines, parsed
 from data_contracts.readers.fhir.element import Element
-from data_contracts.readers.fhir.facts import Person
+from data_contracts.readers.fhir.facts import Person, is_dependent
 from data_contracts.readers.fhir.requests import requests
 from data_contracts.readers.fhir.resource_types import RESOURCE_TYPES
 from data_contracts.readers.fhir.unit import Unit
+from data_contracts.readers.fhir.versions import TWIN, UNCLEAR, Versions
 from data_contracts.readers.files import files_below, shown
 from data_contracts.readers.findings import Findings, ReaderError, at
 
@@ -23,6 +26,8 @@ _SUFFIXES: Final = frozenset({".json", ".ndjson"})
 _TOLD: Final = frozenset(
     {"Claim", "ClaimResponse", "ExplanationOfBenefit", "Encounter", "Observation"}
 )
+_COUNTED: Final = _TOLD | {"Patient"}
+_READ: Final = _TOLD | KNOWN
 # Bundles of type history hold several versions of one resource, each of which would count.
 _BUNDLE_TYPES: Final = frozenset(
     {
@@ -43,8 +48,10 @@ def read_fhir(
     """Read FHIR R4 as events.
 
     References of a bundle lead to its own entries; those of NDJSON lines and of single resources
-    to all lines and single resources of the reading, in whatever file. So these files are read
-    four times: in three stages for what references lead to, and then for events.
+    to all lines and single resources of the reading, in whatever file. Claims that have an address
+    are known to all files, as answers and updates come apart from them. So files are read several
+    times: for copies of one resource, for Claims of bundles, in three stages for what references
+    of lines and single resources lead to, and then for events.
 
     Args:
         path: A file or directory of `.json` (a bundle or one resource) and `.ndjson` (Bulk Data),
@@ -54,22 +61,33 @@ def read_fhir(
         findings: Where refusals and notes go.
         progress: Called with each file when it has been read.
 
-    Memory: one bundle (64 MB of JSON at most) or line (16 MB), the spool, and of NDJSON about
-    0.5 kB for each patient with one coverage, and 0.3 kB for each Claim, Condition and order.
+    Of a resource that stands several times the latest copy counts, and others are noted; see
+    `versions`. A line or single resource is refused if another says otherwise of the same resource,
+    and nothing tells which is later; in a bundle, which may repeat in fewer words what it is about,
+    that is noted, and the first counts.
+
+    Memory: one bundle (64 MB of JSON at most) or line (16 MB), the spool, 0.1 kB for each resource
+    with an id, and of NDJSON about 0.5 kB for each patient with one coverage, and 0.5 kB for each
+    Claim, Condition and order.
 
     Raises:
         ReaderError: There is no such file; or with `on_error = "fail"` the first refusal.
     """
     files = files_below(path, _SUFFIXES)
-    shared = _learned(files, crosswalk)
+    versions = Versions(partial(_identified, files))
+    shared = _learned(files, crosswalk, versions)
     for file in files:
         for data, line in _units(file):
             unit = Unit(shown(file), shared, into)
+            root: Element | None = None
             try:
-                _tell(_root(data, file, line), unit)
+                root = _root(data, file, line)
+                _tell(root, unit, versions)
             except ReaderError as error:
                 into.rollback()
                 findings.refuse(error)
+                if root is not None:
+                    versions.refused(root)
             else:
                 into.commit()
                 findings.notes.update(unit.notes)
@@ -100,13 +118,38 @@ def _root(data: bytes | ReaderError, file: Path, line: str) -> Element:
     return Element(fields, None, kind, file=file, line=line)
 
 
-def _learned(files: list[Path], crosswalk: Crosswalk) -> Directory:
-    """What references of lines and single resources lead to.
+def _identified(files: list[Path]) -> Iterator[tuple[Element, str]]:
+    """All resources that are read and have an identity, and that.
+
+    Whatever cannot be read is passed over here, and refused when it is read for events.
+    """
+    for file in files:
+        for data, line in _units(file):
+            with suppress(ReaderError):
+                root = _root(data, file, line)
+                for resource in (
+                    _entries(root) if root.text("resourceType") == "Bundle" else (root,)
+                ):
+                    name = identity(resource)
+                    if name is not None and resource.text("resourceType") in _READ:
+                        yield resource, name
+
+
+def _entries(bundle: Element) -> Iterator[Element]:
+    """The resources of a bundle."""
+    for entry in bundle.children("entry"):
+        resource = entry.child("resource")
+        if resource is not None:
+            yield resource
+
+
+def _learned(files: list[Path], crosswalk: Crosswalk, versions: Versions) -> Directory:
+    """What references of lines and single resources lead to, and Claims of bundles.
 
     Whatever cannot be read is passed over here, and refused when it is read for events.
     """
     shared = Directory(crosswalk)
-    bundles: set[Path] = set()
+    bundles: dict[Path, None] = {}
     for stage in STAGES:
         marks = [f'"{kind}"'.encode() for kind in stage] + [b"\\u"]
         for file in files:
@@ -119,41 +162,83 @@ def _learned(files: list[Path], crosswalk: Crosswalk) -> Directory:
                 with suppress(ReaderError):
                     root = _root(data, file, line)
                     kind = root.text("resourceType")
-                    if kind in stage:
-                        shared.learn(root, _names(root))
+                    if kind in stage and versions.fault(root) is None:
+                        shared.learn(root, names(root))
                     elif kind == "Bundle" and not line:
-                        bundles.add(file)
+                        bundles[file] = None
+    for file in bundles:
+        for data, _ in _units(file):
+            with suppress(ReaderError):
+                _share_claims(_root(data, file, ""), shared, versions)
     return shared
 
 
-def _tell(root: Element, unit: Unit) -> None:
+def _share_claims(bundle: Element, shared: Directory, versions: Versions) -> None:
+    resources = list(_entries(bundle))
+    claims = [each for each in resources if each.text("resourceType") == "Claim"]
+    if claims:
+        directory = _directory(resources, shared, versions)
+        for claim in claims:
+            if versions.fault(claim) is None:
+                directory.share(claim, names(claim), shared)
+
+
+def _directory(resources: list[Element], shared: Directory, versions: Versions) -> Directory:
+    """What the references of a bundle lead to; copies that count before others."""
+    directory = Directory(shared.crosswalk, shared)
+    resources = sorted(resources, key=lambda each: versions.fault(each) is not None)
+    directory.learn_all((each, names(each)) for each in resources)
+    return directory
+
+
+def _tell(root: Element, unit: Unit, versions: Versions) -> None:
     """Add the events of a bundle or of a single resource."""
     if root.text("resourceType") != "Bundle":
-        if root.text("resourceType") in KNOWN:
-            unit.directory.reread(root)
-        _events(root, _names(root), unit)
+        if _counts(root, unit, versions):
+            if root.text("resourceType") in KNOWN:
+                unit.directory.reread(root)
+            _events(root, unit)
         return
     if root.text("type") not in _BUNDLE_TYPES:
         raise root.wrong("type", f"bundles that are read are {', '.join(sorted(_BUNDLE_TYPES))}")
-    resources: list[tuple[Element, tuple[str, ...]]] = []
     for entry in root.children("entry"):
         resource = entry.child("resource")
         if resource is None:
             unit.note("an entry of a bundle without resource")
-            continue
-        if resource.text("resourceType") not in RESOURCE_TYPES:
+        elif resource.text("resourceType") not in RESOURCE_TYPES:
             raise resource.wrong("resourceType", "it is missing, or names no resource of FHIR R4")
-        full_url = entry.text("fullUrl")
-        resources.append((resource, (*_names(resource), *((full_url,) if full_url else ()))))
+    resources = list(_entries(root))
     if not resources:
         raise root.wrong("entry", "the bundle holds no entry with a resource")
-    unit.directory = Directory(unit.directory.crosswalk)
-    unit.directory.learn_all(resources)
-    for resource, names in resources:
-        _events(resource, names, unit)
+    unit.directory = _directory(resources, unit.directory, versions)
+    # Updates come last: where moments are equal, what was told first was sent first.
+    for resource in sorted(resources, key=lambda each: "related" in each.fields):
+        if _counts(resource, unit, versions):
+            _events(resource, unit)
 
 
-def _events(resource: Element, names: tuple[str, ...], unit: Unit) -> None:
+def _counts(resource: Element, unit: Unit, versions: Versions) -> bool:
+    """Whether this copy of a resource counts; another is noted.
+
+    Raises:
+        ReaderError: It stands alone and contradicts another copy, and none is later.
+    """
+    fault = versions.fault(resource)
+    if fault is None:
+        return True
+    if fault == UNCLEAR and resource.entry() is None:
+        raise resource.wrong(
+            "id",
+            "another resource with this id says otherwise, and neither meta.lastUpdated nor "
+            "meta.versionId tells which is later; export one server at a time, once",
+        )
+    kind = resource.text("resourceType")
+    if fault != TWIN or kind in _COUNTED:  # that bundles repeat their parties loses nothing
+        unit.note(f"{fault} ({kind})")
+    return False
+
+
+def _events(resource: Element, unit: Unit) -> None:
     """Add the events of one resource, with its contained ones in reach."""
     kind = resource.text("resourceType") or ""
     outer = unit.directory
@@ -167,20 +252,23 @@ def _events(resource: Element, names: tuple[str, ...], unit: Unit) -> None:
     elif kind == "ExplanationOfBenefit":
         payments.explanation(resource, unit)
     elif kind == "Patient":
-        found = (outer.fact(name) for name in names)
+        found = (outer.fact(name) for name in names(resource))
         who = next((fact for fact in found if isinstance(fact, Person)), Person(None))
         clinical.person(resource, who, unit)
     elif kind == "Encounter":
         clinical.visit(resource, unit)
     elif kind == "Observation":
         clinical.labs(resource, unit)
+    elif kind == "Coverage":
+        if is_dependent(resource) is None:
+            unit.note("a Coverage that does not tell whether its patient is the subscriber")
     elif kind not in KNOWN:
         unit.note(f"a resource of a type that is not read ({kind})")
     unit.directory = outer
 
 
 def _claim(claim: Element, unit: Unit) -> None:
-    asked = unit.directory.asked(claim)
+    asked = unit.directory.first(unit.directory.asked(claim))
     if asked.use == "preauthorization":
         requests(claim, asked, unit)
     elif asked.use == "claim":
@@ -203,11 +291,6 @@ def _claim_response(response: Element, unit: Unit) -> None:
         unit.note("a ClaimResponse about an estimate (predetermination)")
     else:
         raise response.wrong("use", "neither preauthorization, claim nor predetermination")
-
-
-def _names(resource: Element) -> tuple[str, ...]:
-    own = resource.text("id")
-    return (f"{resource.text('resourceType')}/{own}",) if own else ()
 
 
 def _is_ndjson(file: Path) -> bool:

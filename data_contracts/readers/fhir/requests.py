@@ -18,25 +18,29 @@ from data_contracts.readers.fhir.codes import (
 )
 from data_contracts.readers.fhir.dates import moment
 from data_contracts.readers.fhir.element import Element
-from data_contracts.readers.fhir.facts import Asked, Diagnosis, Order
+from data_contracts.readers.fhir.facts import Asked, Diagnosis, Order, earlier
 from data_contracts.readers.fhir.unit import Unit
 
 _CANCELLED: Final = frozenset(
     {"modifierextension-infoCancelled", "extension-infoCancelled", "extension-itemCancelled"}
 )
-_EARLIER: Final = frozenset({"prior", "replaces"})
+_CHANGED: Final = "extension-infoChanged"  # stands in updates alone
 _PRIORITIES: Final = {"stat": "U", "normal": "E", "deferred": "E"}
 
 
 def requests(claim: Element, asked: Asked, unit: Unit) -> None:
     """Add a request's items.
 
-    An update is a Claim that is `related` to an earlier one; it repeats all items, so each that is
-    neither cancelled nor says otherwise is revised ("S").
+    An update is a Claim that is `related` to an earlier one. It has an identifier of its own, but
+    is the same request sent again: as in X12, where a revision (UM02 is S) repeats the trace
+    number, it has the token of the first Claim of the chain. So `pa_request` keeps the row of the
+    first submission (and those of items that were added), and answers to the update are further
+    exchanges of `pa_decision`. An update repeats all items: each that is neither cancelled nor says
+    otherwise is revised ("S").
 
     Args:
         claim: The Claim.
-        asked: Its token and payer.
+        asked: Its token and payer, of the first Claim if it is an update.
         unit: Where events and notes go.
 
     Raises:
@@ -51,11 +55,9 @@ def requests(claim: Element, asked: Asked, unit: Unit) -> None:
         raise claim.wrong("created", "the moment of the request is missing")
     whole = _of_claim(claim, asked, unit)
     of_claim = _certification(claim)
-    revises = any(
-        code in _EARLIER
-        for related in claim.children("related")
-        for code in plain_codes(related.child("relationship"))
-    )
+    if asked.earlier:
+        unit.note("an update whose earlier request is not there")
+    revises = earlier(claim) is not None
     cancelled = claim.text("status") == "cancelled"
     seen: set[int] = set()
     for item, fields in _items(claim, unit):
@@ -68,7 +70,7 @@ def requests(claim: Element, asked: Asked, unit: Unit) -> None:
             _certification(item)
             or ("3" if cancelled or _is_cancelled(item) else None)
             or of_claim
-            or ("S" if revises else "I")
+            or ("S" if revises or _CHANGED in own else "I")
         )
         drug = bool(fields["ndc"] or fields["rxcui"]) or plain_code(claim, "type") == "pharmacy"
         event = {**whole, **fields}
