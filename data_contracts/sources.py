@@ -1,6 +1,6 @@
 """Where a site's contract tables come from: flat files, a database, exchanges, clinical records."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -20,6 +20,7 @@ from data_contracts.readers.fhir import read_fhir
 from data_contracts.readers.findings import Findings
 from data_contracts.readers.omop.reading import omop_outcomes
 from data_contracts.readers.postgresql import Snapshot, snapshot
+from data_contracts.readers.risk import note_unscored
 from data_contracts.readers.tabular import scan
 from data_contracts.readers.x12 import read_x12
 
@@ -27,7 +28,11 @@ BATCH_ROWS: Final = 100_000
 
 Progress = Callable[[Path], None] | None
 
-_PARSERS: Final[Mapping[Exchange, Callable[..., None]]] = {"x12": read_x12, "fhir": read_fhir}
+_MESSAGES: Final[tuple[Exchange, ...]] = ("x12", "fhir")
+_NO_ZONE: Final = (
+    "local times of X12 taken as UTC, as those of FHIR are: give timezone in [sources], or hours "
+    "between a request in one format and its answer in the other are wrong"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +98,7 @@ class Sources:
             if self._tables is None:
                 self._tables = self._stack.enter_context(snapshot(manifest.database))
             found.append(_relation(self._tables, table, self._label(table, "postgresql")))
-        told = [name for name in _PARSERS if name in manifest.exchanges]
+        told = [name for name in _MESSAGES if name in manifest.exchanges]
         if any(table in EXCHANGED[name] for name in told):
             frame = ASSEMBLED[table](self._read_exchanges())
             found.append(Source.told(self._label(table, " and ".join(told)), frame))
@@ -121,10 +126,20 @@ class Sources:
                 business_line=manifest.business_line or None,
             )
             events = self._stack.enter_context(spool(self._scratch))
-            for name, read in _PARSERS.items():
-                if name in manifest.exchanges:
-                    path = manifest.exchanges[name]
-                    read(path, events, crosswalk, self._findings, progress=self._progress)
+            into = (events, crosswalk, self._findings)
+            if "x12" in manifest.exchanges:
+                read_x12(
+                    manifest.exchanges["x12"],
+                    *into,
+                    timezone=manifest.timezone,
+                    with_tests=manifest.origin != "private",
+                    progress=self._progress,
+                )
+                if manifest.timezone is None and "fhir" in manifest.exchanges:
+                    self._findings.note(_NO_ZONE)
+            if "fhir" in manifest.exchanges:
+                read_fhir(manifest.exchanges["fhir"], *into, progress=self._progress)
+            note_unscored(events, self._findings)
             self._events = events
         return self._events
 

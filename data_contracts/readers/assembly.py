@@ -11,6 +11,7 @@ import polars as pl
 
 from data_contracts.readers.events import Spool
 from data_contracts.readers.outcomes import clinical_outcomes, index_stays
+from data_contracts.readers.risk import request_scores
 
 _ORDER = "order"  # position among the events of a kind
 _FIRST_SENT = "first_sent"
@@ -35,7 +36,8 @@ def pa_request(events: Spool) -> pl.LazyFrame:
 
     Returns:
         Fields of `pa_request`, and `file` and `place`. `request_day` counts from the patient's
-        first request among the events, or is 0 where the patient is unknown.
+        first request among the events, or is 0 where the patient is unknown. `risk_score`: see
+        `risk.request_scores`.
     """
     sent = pl.col("submitted_at")
     # Where a moment is but a day, a revision may have that of the request.
@@ -53,7 +55,8 @@ def pa_request(events: Spool) -> pl.LazyFrame:
         .otherwise(sent.min().over("patient_token"))
     )
     return (
-        first.with_columns(
+        first.join(request_scores(events), on="request_token", how="left")
+        .with_columns(
             sent.dt.year().cast(pl.Int16).alias("service_year"),
             (sent.dt.date() - day_0.dt.date()).dt.total_days().cast(pl.Int32).alias("request_day"),
         )

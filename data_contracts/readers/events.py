@@ -83,6 +83,16 @@ EVENTS: Final[Mapping[str, pl.Schema]] = {
             "revenue_code": pl.String,  # of the line with the largest charge
         }
     ),
+    # One per claim (837, FHIR Claim, ExplanationOfBenefit) of a known patient that names diagnoses.
+    "diagnosis": pl.Schema(
+        {
+            **_FROM,
+            "patient_token": pl.String,
+            "codes": _TEXTS,
+            "service_from": pl.Date,
+            "told_on": pl.Date,
+        }
+    ),
     # One per adjudication of a claim (835 CLP, FHIR ExplanationOfBenefit), in file order.
     "payment": pl.Schema(
         {

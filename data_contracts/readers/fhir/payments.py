@@ -15,6 +15,7 @@ from data_contracts.readers.fhir.dates import day
 from data_contracts.readers.fhir.decisions import request_of
 from data_contracts.readers.fhir.element import Element
 from data_contracts.readers.fhir.facts import Asked, Cover, Party
+from data_contracts.readers.fhir.requests import diagnoses
 from data_contracts.readers.fhir.unit import Unit
 
 _AMOUNTS: Final = {
@@ -43,19 +44,21 @@ def claim(resource: Element, asked: Asked, unit: Unit) -> None:
     if resource.text("status") in ("cancelled", "draft"):
         unit.note("a Claim that was cancelled or never sent")
         return
-    cover = unit.directory.cover(resource)
+    patient = _patient(resource, unit.directory.cover(resource), unit)
+    served = _service_from(resource, unit)
     total = resource.child("total")
     unit.add(
         "claim",
         resource,
         claim_token=asked.token,
-        patient_token=_patient(resource, cover, unit),
+        patient_token=patient,
         authorization_token=_authorization(resource, asked.payer, unit),
         submitted=_usd(total) if total else _sum_of_items(resource),
-        service_from=_service_from(resource, unit),
+        service_from=served,
         drg=_drg(resource, unit),
         revenue_code=_revenue_code(resource, unit),
     )
+    _tell_diagnoses(resource, patient, served, unit)
 
 
 def explanation(resource: Element, unit: Unit) -> None:
@@ -73,19 +76,22 @@ def explanation(resource: Element, unit: Unit) -> None:
     payer = directory.payer(resource.child("insurer")) or (cover and cover.payer)
     provider = directory.party(resource.child("provider"))
     infos = _by_category(resource)
+    patient = _patient(resource, cover, unit)
+    served = _service_from(resource, unit)
     unit.add(
         "payment",
         resource,
         claim_token=_claim_token(resource, asked, provider, infos, unit),
-        patient_token=_patient(resource, cover, unit),
+        patient_token=patient,
         authorization_token=_authorization(resource, payer, unit),
         claim_status=_status(resource),
-        service_from=_service_from(resource, unit),
+        service_from=served,
         received_on=_received(infos, unit),
         drg=_drg(resource, unit) or _drg_of_info(infos),
         revenue_code=_revenue_code(resource, unit),
         **_adjudicated(resource, unit),
     )
+    _tell_diagnoses(resource, patient, served, unit)
 
 
 def answer(response: Element, unit: Unit) -> None:
@@ -268,6 +274,23 @@ def _by_category(resource: Element) -> dict[str, Element]:
 def _received(infos: dict[str, Element], unit: Unit) -> date | None:
     info = infos.get("clmrecvddate")
     return day(info, "timingDate", unit.notes) if info else None
+
+
+def _tell_diagnoses(
+    resource: Element, patient: str | None, served: date | None, unit: Unit
+) -> None:
+    """Add the diagnoses of a claim, if its patient is known."""
+    principal, others = diagnoses(resource, unit)
+    codes = [code for code in (principal, *others) if code]
+    if patient and codes:
+        unit.add(
+            "diagnosis",
+            resource,
+            patient_token=patient,
+            codes=codes,
+            service_from=served,
+            told_on=day(resource, "created", unit.notes),
+        )
 
 
 def _drg(resource: Element, unit: Unit) -> str | None:

@@ -25,6 +25,7 @@ _CANCELLED: Final = frozenset(
     {"modifierextension-infoCancelled", "extension-infoCancelled", "extension-itemCancelled"}
 )
 _CHANGED: Final = "extension-infoChanged"  # stands in updates alone
+_DIAGNOSED: Final = frozenset({"diagnosisCodeableConcept", "diagnosisReference"})
 _PRIORITIES: Final = {"stat": "U", "normal": "E", "deferred": "E"}
 
 
@@ -96,6 +97,8 @@ def diagnoses(claim: Element, unit: Unit) -> tuple[str | None, list[str]]:
     """
     found: list[tuple[bool, int, str | None]] = []
     for diagnosis in claim.children("diagnosis"):
+        if "packageCode" in diagnosis.fields and not _DIAGNOSED & diagnosis.fields.keys():
+            continue  # a diagnosis-related group alone
         concept = diagnosis.child("diagnosisCodeableConcept")
         code = concept and coded(concept, "icd10", unit.notes)
         if concept is None:

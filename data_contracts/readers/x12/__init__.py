@@ -13,7 +13,7 @@ from zoneinfo import ZoneInfo
 from data_contracts.crosswalk import Crosswalk
 from data_contracts.readers.events import Spool
 from data_contracts.readers.files import files_below
-from data_contracts.readers.findings import Findings
+from data_contracts.readers.findings import Findings, ReaderError
 from data_contracts.readers.x12.claims import note_merged
 from data_contracts.readers.x12.envelope import InterchangeReader
 
@@ -51,12 +51,17 @@ def read_x12(
         progress: Called with each file when it has been read.
 
     Raises:
-        ReaderError: There is no such file; or an interchange is refused, and findings say that the
-            first refusal ends the reading.
+        ReaderError: There is no such file; all interchanges are tests that are not wanted; or one
+            is refused, and findings say that the first refusal ends the reading.
     """
     reader = InterchangeReader(into, crosswalk, findings, timezone=timezone, with_tests=with_tests)
     for file in files_below(path, SUFFIXES):
         reader.read(file)
         if progress is not None:
             progress(file)
+    if reader.left_out and not reader.kept:
+        raise ReaderError(
+            f"{path}: nothing but {reader.left_out} test interchanges (ISA15 is not P), which never "
+            'mix with private data. If all of this site is a test, set origin = "synthetic"'
+        )
     note_merged(into, findings)

@@ -22,6 +22,7 @@ LEVELS: Final = {"20": (), "22": ("20",), "23": ("22",)}
 """Billing provider, subscriber, patient -> levels above."""
 
 _REPLACEMENT, _VOID = "7", "8"  # CLM05-3
+_DIAGNOSES = ("ABK", "ABF")  # in HI: principal and others, in ICD-10-CM
 
 
 class Claims:
@@ -44,6 +45,7 @@ class Claims:
         self._charge: float | None = None  # the largest of a line
         self._revenue_code = ""  # of that line
         self._lines_from: date | None = None
+        self._diagnoses: list[str] = []
         self.handlers: dict[str, Callable[[Segment], None]] = {
             **self._patients.handlers,
             "BHT": self._begin,
@@ -121,6 +123,7 @@ class Claims:
         self._other_payer = False
         self._charge = self._lines_from = None
         self._revenue_code = ""
+        self._diagnoses = []
         self._claim = {
             "claim_token": message.crosswalk.tokens.claim(provider, control_number),
             "patient_token": self._patients.token(self._payer),
@@ -148,10 +151,16 @@ class Claims:
                 self._lines_from = min(day, self._lines_from or day)
 
     def _codes(self, segment: Segment) -> None:
-        code = self._message.composite(segment, 1)
-        if self._claim is None or component(code, 1) != "DR":
+        if self._claim is None:
             return
-        self._claim["drg"] = codes.code(component(code, 2), codes.DRG, self._message)
+        for position in range(1, len(segment)):
+            parts = self._message.composite(segment, position)
+            if parts[0] == "DR":
+                self._claim["drg"] = codes.code(component(parts, 2), codes.DRG, self._message)
+            elif parts[0] in _DIAGNOSES:
+                diagnosis = codes.icd10(component(parts, 2), self._message)
+                if diagnosis:
+                    self._diagnoses.append(diagnosis)
 
     def _institutional_service(self, segment: Segment) -> None:
         if self._claim is None:
@@ -168,6 +177,10 @@ class Claims:
         claim.setdefault("service_from", self._lines_from)
         claim["revenue_code"] = codes.revenue_code(self._revenue_code, self._message)
         self._message.add("claim", self._claim_begin, claim)
+        if self._diagnoses and claim["patient_token"] and claim["frequency"] != _VOID:
+            sent = self._submitted_at
+            told = {"codes": self._diagnoses, "told_on": sent.date() if sent else None}
+            self._message.add("diagnosis", self._claim_begin, {**claim, **told})
 
 
 def note_merged(events: Spool, findings: Findings) -> None:

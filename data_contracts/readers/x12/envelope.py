@@ -74,6 +74,10 @@ class InterchangeReader:
         findings: What is refused or left out.
         timezone: The zone of local times; None if they are taken as UTC.
         with_tests: Whether test interchanges are read.
+
+    Attributes:
+        kept: Interchanges that were kept so far.
+        left_out: Test interchanges that were left out so far.
     """
 
     def __init__(
@@ -92,6 +96,8 @@ class InterchangeReader:
         self._with_tests = with_tests
         self._digests: set[bytes] = set()
         self._headers: set[int] = set()
+        self.kept = 0
+        self.left_out = 0
 
     def read(self, file: Path) -> None:
         """Read all interchanges of a file.
@@ -108,6 +114,8 @@ class InterchangeReader:
                 segments = stream.segments()
                 self._interchange(segments, message)
                 self._into.commit()
+                self.kept += not message.is_left_out
+                self.left_out += message.is_left_out
                 for note, count in message.notes.items():
                     self._findings.note(note, count)
                 if next(segments, None):
