@@ -180,9 +180,18 @@ def test_a_test_interchange_never_stands_among_production_data(
 def test_what_a_test_interchange_says_is_not_looked_at(events: Spool, tmp_path: Path) -> None:
     # Tests try what is wrong: a set, a date and an amount that no reader would take.
     wrong = group(("993", "1", "X*1"), ("835", "x", "BPR*I*much*C*ACH************20241301"))
-    findings = read(interchange(wrong, usage="T"), events, tmp_path)
-    assert heights(events) == {}
+    text = interchange(wrong, usage="T") + interchange(group(REMITTANCE), control=2)
+    findings = read(text, events, tmp_path)
+    assert heights(events) == {"payment": 1}
     assert findings.notes == {LEFT_OUT: 1}
+
+
+def test_sources_that_hold_nothing_but_tests_are_an_error_that_says_what_to_do(
+    events: Spool, tmp_path: Path
+) -> None:
+    text = interchange(group(REMITTANCE), usage="T")
+    with pytest.raises(ReaderError, match=r'nothing but 1 test .* set origin = "synthetic"'):
+        read(text, events, tmp_path)
 
 
 def test_the_envelope_of_a_test_interchange_is_checked_for_what_may_hide_behind_it(
