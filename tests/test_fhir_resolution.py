@@ -377,6 +377,27 @@ def test_a_copy_with_a_broken_version_is_refused_and_the_other_counts(
     assert "line 4, Observation.meta" in findings.refused[0]
 
 
+@pytest.mark.parametrize("reduced", [False, True])
+def test_an_answer_that_repeats_its_request_and_patient_without_their_parties_takes_nothing_away(
+    read: Read, reduced: bool
+) -> None:
+    ann = patient(gender="female")
+    covered: Json = {"insurance": [{"coverage": {"reference": "Coverage/1"}}]}
+    full = bundle(INSURER, CLINIC, ann, coverage("M1"), claim(**covered))
+    # The later copies count, but neither payer, provider nor coverage stand beside them.
+    again = claim(**covered, priority=concept("stat")) if reduced else claim(**covered)
+    later = bundle(answer(), again, ann | ({"birthDate": "1980"} if reduced else {}))
+    events, _ = read(
+        full | {"timestamp": "2024-03-01T10:00:00Z"}, later | {"timestamp": "2024-03-02T10:00:00Z"}
+    )
+    token = TOKENS.patient(PAYER, "M1")
+    assert [
+        (row["request_token"], row["patient_token"], row["payer_id"]) for row in events["request"]
+    ] == [(REQUEST, token, PAYER)]
+    assert [row["request_token"] for row in events["decision"]] == [REQUEST]
+    assert [row["patient_token"] for row in events["person"]] == [token]
+
+
 # --- updates ------------------------------------------------------------------------------------
 
 

@@ -122,19 +122,28 @@ class Directory:
             self._number(resource, fact)
         return fact
 
-    def share(self, claim: Element, names: tuple[str, ...], other: "Directory") -> None:
-        """Let all files of the reading know a Claim that a bundle holds.
+    def share(
+        self, resource: Element, names: tuple[str, ...], other: "Directory", counts: bool
+    ) -> None:
+        """Let all files of the reading know a resource of a bundle, if it has an address.
 
         Args:
-            claim: The Claim.
+            resource: The resource.
             names: Its names.
             other: What all files know.
+            counts: Whether this copy goes before others.
         """
-        first = self.first(self.within(claim).asked(claim))
-        asked = replace(first, earlier=tuple(filter(is_global, first.earlier)))
-        for name in filter(is_global, names):
-            other._facts.setdefault(name, asked)
-        other._number(claim, asked)
+        fact = self.fact(names[0]) if names else None
+        if fact is None or not is_global(names[0]):
+            return
+        if isinstance(fact, Asked):
+            first = self.first(self.within(resource).asked(resource))
+            fact = replace(first, earlier=tuple(filter(is_global, first.earlier)))
+            other._number(resource, fact)
+        elif isinstance(fact, Cover | Person) and fact.token is None:
+            return
+        if counts or names[0] not in other._facts:
+            other._facts[names[0]] = fact
 
     def _number(self, claim: Element, asked: Asked) -> None:
         """Let a Claim be found by its identifiers, too."""
@@ -261,7 +270,11 @@ class Directory:
                 cover.payer.pseudonym, member, dependent=who
             )
         covers.sort(key=lambda waiting: not waiting[0].active)
-        return Person(next((cover.token for cover, _, _ in covers if cover.token), None))
+        token = next((cover.token for cover, _, _ in covers if cover.token), None)
+        if token is None and self._above and names:  # a bundle without coverage
+            known = self._above.fact(names[0])
+            token = known.token if isinstance(known, Person) else None
+        return Person(token)
 
     def asked(self, claim: Element) -> Asked:
         """Use, token and payer of a Claim; an update has the token of what it updates."""
