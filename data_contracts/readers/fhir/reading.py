@@ -179,11 +179,16 @@ def _learned(files: list[Path], crosswalk: Crosswalk, versions: Versions) -> Dir
 def _share(bundle: Element, kinds: frozenset[str], shared: Directory, versions: Versions) -> None:
     """Let all files know what a bundle holds of some types."""
     resources = list(_entries(bundle))
-    found = [each for each in resources if each.text("resourceType") in kinds]
+    found = [
+        each
+        for each in resources
+        if each.text("resourceType") in kinds
+        and (not shared.knows(names(each)) or versions.fault(each) is None)
+    ]
     if found:
         directory = _directory(resources, shared, versions)
         for each in found:
-            directory.share(each, names(each), shared, versions.fault(each) is None)
+            directory.share(each, names(each), shared)
 
 
 def _directory(resources: list[Element], shared: Directory, versions: Versions) -> Directory:
