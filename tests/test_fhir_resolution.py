@@ -359,9 +359,17 @@ def test_two_entries_of_a_bundle_with_one_id_are_not_both_counted(read: Read) ->
 def test_a_copy_counts_if_the_bundle_of_the_other_is_refused(read: Read) -> None:
     people = (INSURER, patient(), coverage("M1"))
     broken = bundle(*people, observation(5), patient(), observation(5, id="p", code="text"))
-    events, findings = read(broken, bundle(*people, observation(5)), on_error="quarantine")
-    assert len(findings.refused) == 1
-    assert [lab["value"] for lab in events["lab"]] == [5.0]
+    whole = bundle(*people, observation(5))
+    early, late = ({"timestamp": f"2024-01-0{day}T00:00:00Z"} for day in (1, 2))
+    for files in (
+        (broken, whole),
+        (broken | late, whole | early),
+        (broken | early, whole | late),
+        (whole | early, broken | late),
+    ):
+        events, findings = read(*files, on_error="quarantine")
+        assert len(findings.refused) == 1
+        assert [lab["value"] for lab in events["lab"]] == [5.0]
 
 
 @pytest.mark.parametrize("meta", [{"lastUpdated": "now"}, {"versionId": 7}, "new", None])
