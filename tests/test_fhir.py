@@ -1257,11 +1257,16 @@ def test_single_resources_of_a_directory_know_each_other(tmp_path: Path) -> None
     assert events["request"][0]["patient_token"] == ANN
 
 
-def test_bundles_of_a_directory_do_not_know_each_other(tmp_path: Path) -> None:
+def test_bundles_of_a_directory_know_each_other_by_address(tmp_path: Path) -> None:
     folder = tmp_path / "bundles"
     folder.mkdir()
-    write(bundle(*PARTIES), folder / "a.json")
-    write(bundle(claim()), folder / "b.json")
+    write(bundle(claim()), folder / "a.json")
+    parties = write(bundle(*PARTIES), folder / "b.json")
+    events, findings = read(folder, tmp_path)
+    assert events["request"][0]["patient_token"] == ANN
+    assert events["request"][0]["request_token"] == REQUEST
+    assert findings.notes == {}
+    parties.write_text(parties.read_text().replace("http://example.org", "http://other.org"))
     events, findings = read(folder, tmp_path)
     assert "patient_token" not in events["request"][0]
     assert findings.notes["a request whose payer is unknown"] == 1

@@ -359,9 +359,17 @@ def test_two_entries_of_a_bundle_with_one_id_are_not_both_counted(read: Read) ->
 def test_a_copy_counts_if_the_bundle_of_the_other_is_refused(read: Read) -> None:
     people = (INSURER, patient(), coverage("M1"))
     broken = bundle(*people, observation(5), patient(), observation(5, id="p", code="text"))
-    events, findings = read(broken, bundle(*people, observation(5)), on_error="quarantine")
-    assert len(findings.refused) == 1
-    assert [lab["value"] for lab in events["lab"]] == [5.0]
+    whole = bundle(*people, observation(5))
+    early, late = ({"timestamp": f"2024-01-0{day}T00:00:00Z"} for day in (1, 2))
+    for files in (
+        (broken, whole),
+        (broken | late, whole | early),
+        (broken | early, whole | late),
+        (whole | early, broken | late),
+    ):
+        events, findings = read(*files, on_error="quarantine")
+        assert len(findings.refused) == 1
+        assert [lab["value"] for lab in events["lab"]] == [5.0]
 
 
 @pytest.mark.parametrize("meta", [{"lastUpdated": "now"}, {"versionId": 7}, "new", None])
@@ -375,6 +383,27 @@ def test_a_copy_with_a_broken_version_is_refused_and_the_other_counts(
     assert [lab["value"] for lab in events["lab"]] == [5.0]
     assert len(findings.refused) == 1
     assert "line 4, Observation.meta" in findings.refused[0]
+
+
+@pytest.mark.parametrize("reduced", [False, True])
+def test_an_answer_that_repeats_its_request_and_patient_without_their_parties_takes_nothing_away(
+    read: Read, reduced: bool
+) -> None:
+    ann = patient(gender="female")
+    covered: Json = {"insurance": [{"coverage": {"reference": "Coverage/1"}}]}
+    full = bundle(INSURER, CLINIC, ann, coverage("M1"), claim(**covered))
+    # The later copies count, but neither payer, provider nor coverage stand beside them.
+    again = claim(**covered, priority=concept("stat")) if reduced else claim(**covered)
+    later = bundle(answer(), again, ann | ({"birthDate": "1980"} if reduced else {}))
+    events, _ = read(
+        full | {"timestamp": "2024-03-01T10:00:00Z"}, later | {"timestamp": "2024-03-02T10:00:00Z"}
+    )
+    token = TOKENS.patient(PAYER, "M1")
+    assert [
+        (row["request_token"], row["patient_token"], row["payer_id"]) for row in events["request"]
+    ] == [(REQUEST, token, PAYER)]
+    assert [row["request_token"] for row in events["decision"]] == [REQUEST]
+    assert [row["patient_token"] for row in events["person"]] == [token]
 
 
 # --- updates ------------------------------------------------------------------------------------

@@ -122,28 +122,37 @@ class Directory:
             self._number(resource, fact)
         return fact
 
-    def share(self, claim: Element, names: tuple[str, ...], other: "Directory") -> None:
-        """Let all files of the reading know a Claim that a bundle holds.
+    def knows(self, names: tuple[str, ...]) -> bool:
+        """Whether a resource with these names was learned here."""
+        return bool(names) and names[0] in self._facts
+
+    def share(self, resource: Element, names: tuple[str, ...], other: "Directory") -> None:
+        """Let all files of the reading know a resource of a bundle, if it has an address.
 
         Args:
-            claim: The Claim.
+            resource: The resource; it goes before what is known of a copy.
             names: Its names.
             other: What all files know.
         """
-        first = self.first(self.within(claim).asked(claim))
-        asked = replace(first, earlier=tuple(filter(is_global, first.earlier)))
-        for name in filter(is_global, names):
-            other._facts.setdefault(name, asked)
-        other._number(claim, asked)
+        fact = self.fact(names[0]) if names else None
+        if fact is None or not is_global(names[0]):
+            return
+        if isinstance(fact, Asked):
+            first = self.first(self.within(resource).asked(resource))
+            fact = replace(first, earlier=tuple(filter(is_global, first.earlier)))
+            other._number(resource, fact, other._facts.get(names[0]))
+        elif isinstance(fact, Cover | Person) and fact.token is None:
+            return
+        other._facts[names[0]] = fact
 
-    def _number(self, claim: Element, asked: Asked) -> None:
-        """Let a Claim be found by its identifiers, too."""
+    def _number(self, claim: Element, asked: Asked, before: Fact | None = None) -> None:
+        """Let a Claim be found by its identifiers, too; `before` is what was known of it."""
         for system, value in identifiers(claim):
             if system is not None:
                 name = self._numbered(asked.use, system, value)
-                other = self._facts.setdefault(name, asked)
-                if isinstance(other, Asked) and other.token != asked.token:
-                    self._facts[name] = _SEVERAL
+                other = self._facts.get(name)
+                differs = isinstance(other, Asked) and other.token != asked.token
+                self._facts[name] = _SEVERAL if differs and other is not before else asked
 
     def numbered(self, use: str, system: str, value: str) -> Asked | None:
         """The one Claim of a use that has this identifier."""
@@ -261,7 +270,11 @@ class Directory:
                 cover.payer.pseudonym, member, dependent=who
             )
         covers.sort(key=lambda waiting: not waiting[0].active)
-        return Person(next((cover.token for cover, _, _ in covers if cover.token), None))
+        token = next((cover.token for cover, _, _ in covers if cover.token), None)
+        if token is None and self._above and names:  # a bundle without coverage
+            known = self._above.fact(names[0])
+            token = known.token if isinstance(known, Person) else None
+        return Person(token)
 
     def asked(self, claim: Element) -> Asked:
         """Use, token and payer of a Claim; an update has the token of what it updates."""

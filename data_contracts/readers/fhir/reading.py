@@ -26,6 +26,7 @@ _SUFFIXES: Final = frozenset({".json", ".ndjson"})
 _TOLD: Final = frozenset(
     {"Claim", "ClaimResponse", "ExplanationOfBenefit", "Encounter", "Observation"}
 )
+_CLAIMS: Final = frozenset({"Claim"})
 _COUNTED: Final = _TOLD | {"Patient"}
 _READ: Final = _TOLD | KNOWN
 # Bundles of type history hold several versions of one resource, each of which would count.
@@ -47,11 +48,11 @@ def read_fhir(
 ) -> None:
     """Read FHIR R4 as events.
 
-    References of a bundle lead to its own entries; those of NDJSON lines and of single resources
-    to all lines and single resources of the reading, in whatever file. Claims that have an address
-    are known to all files, as answers and updates come apart from them. So files are read several
-    times: for copies of one resource, for Claims of bundles, in three stages for what references
-    of lines and single resources lead to, and then for events.
+    References of a bundle lead to its own entries, and to entries of other bundles by their
+    address, as answers and updates come apart from requests; those of NDJSON lines and of single
+    resources to all lines and single resources of the reading, in whatever file. So files are read
+    several times: for copies of one resource, for what references lead to, stage by stage, and
+    then for events.
 
     Args:
         path: A file or directory of `.json` (a bundle or one resource) and `.ndjson` (Bulk Data),
@@ -67,8 +68,8 @@ def read_fhir(
     that is noted, and the first counts.
 
     Memory: one bundle (64 MB of JSON at most) or line (16 MB), the spool, 0.1 kB for each resource
-    with an id, and of NDJSON about 0.5 kB for each patient with one coverage, and 0.5 kB for each
-    Claim, Condition and order.
+    with an id, 0.5 kB for each patient with one coverage, and 0.5 kB for each Claim, Condition and
+    order, but for those in bundles without addresses.
 
     Raises:
         ReaderError: There is no such file; or with `on_error = "fail"` the first refusal.
@@ -144,7 +145,7 @@ def _entries(bundle: Element) -> Iterator[Element]:
 
 
 def _learned(files: list[Path], crosswalk: Crosswalk, versions: Versions) -> Directory:
-    """What references of lines and single resources lead to, and Claims of bundles.
+    """What references of lines and single resources lead to, and what bundles have addresses of.
 
     Whatever cannot be read is passed over here, and refused when it is read for events.
     """
@@ -166,21 +167,28 @@ def _learned(files: list[Path], crosswalk: Crosswalk, versions: Versions) -> Dir
                         shared.learn(root, names(root))
                     elif kind == "Bundle" and not line:
                         bundles[file] = None
-    for file in bundles:
-        for data, _ in _units(file):
-            with suppress(ReaderError):
-                _share_claims(_root(data, file, ""), shared, versions)
+    if len(files) > 1:
+        for kinds in (KNOWN - _CLAIMS, _CLAIMS):  # tokens of Claims need those of parties
+            for file in bundles:
+                for data, _ in _units(file):
+                    with suppress(ReaderError):
+                        _share(_root(data, file, ""), kinds, shared, versions)
     return shared
 
 
-def _share_claims(bundle: Element, shared: Directory, versions: Versions) -> None:
+def _share(bundle: Element, kinds: frozenset[str], shared: Directory, versions: Versions) -> None:
+    """Let all files know what a bundle holds of some types."""
     resources = list(_entries(bundle))
-    claims = [each for each in resources if each.text("resourceType") == "Claim"]
-    if claims:
+    found = [
+        each
+        for each in resources
+        if each.text("resourceType") in kinds
+        and (not shared.knows(names(each)) or versions.fault(each) is None)
+    ]
+    if found:
         directory = _directory(resources, shared, versions)
-        for claim in claims:
-            if versions.fault(claim) is None:
-                directory.share(claim, names(claim), shared)
+        for each in found:
+            directory.share(each, names(each), shared)
 
 
 def _directory(resources: list[Element], shared: Directory, versions: Versions) -> Directory:

@@ -11,7 +11,7 @@ import json
 from collections import Counter
 from collections.abc import Callable, Iterable
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Final, final
 
@@ -81,8 +81,11 @@ class Versions:
             if hash(name) in several:
                 with suppress(ReaderError):  # it is refused when it is read for events
                     copy = _copy(resource)
-                    if name not in self._counts or copy.is_later(self._counts[name]):
-                        self._counts[name] = copy
+                    best = self._counts.setdefault(name, copy)
+                    if copy.is_later(best):
+                        # Of twins the first counts, so that another can if it is refused.
+                        first = best if copy.content == best.content else copy
+                        self._counts[name] = replace(copy, where=first.where, bundle=first.bundle)
 
     def fault(self, resource: Element) -> str | None:
         """Why a copy does not count: `TWIN`, `OLDER` or `UNCLEAR`; None if it does.
@@ -96,12 +99,13 @@ class Versions:
         if counting.where == _where(resource):
             return None
         copy = _copy(resource)
-        if counting.is_later(copy):
-            return TWIN if copy.content == counting.content else OLDER
+        is_twin = copy.content == counting.content
+        if not is_twin and counting.is_later(copy):
+            return OLDER
         if counting.bundle in self._refused:
             self._counts[name] = copy
             return None
-        return TWIN if copy.content == counting.content else UNCLEAR
+        return TWIN if is_twin else UNCLEAR
 
     def refused(self, root: Element) -> None:
         """A bundle was refused: what stands in it, and not later elsewhere, counts elsewhere."""
