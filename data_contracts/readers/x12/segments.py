@@ -110,7 +110,9 @@ class SegmentStream:
         while True:
             header = self._next_header()
             stop = header if header >= 0 else len(self._data) - self._tail()
-            cut = self._data.rfind(end, self._at, max(stop, self._at)) + 1
+            # No more at once than the longest segment needs: as text, that fits a cache.
+            reach = max(min(stop, self._at + MOST_BYTES + 1), self._at)
+            cut = self._data.rfind(end, self._at, reach) + 1
             if cut:
                 pieces, faulty = self._pieces(self._data[self._at : cut - 1])
                 self._at = cut
@@ -120,6 +122,7 @@ class SegmentStream:
                     yield piece.split(element)
                 if faulty:
                     self._reject(faulty)
+                continue
             if header >= 0 or self._ended:
                 if _end_of_gap(self._data, self._at) < stop:
                     self._reject(self._data[self._at : stop])
@@ -164,11 +167,6 @@ class SegmentStream:
             faulty = data[begin:].split(end, 1)[0]
             text = data[:begin].decode()
         pieces = [piece for raw in text.split(self._terminator) if (piece := raw.strip(_BLANKS))]
-        if len(text) > MOST_BYTES:
-            for number, piece in enumerate(pieces):
-                if len(piece) > MOST_BYTES:
-                    pieces, faulty = pieces[:number], piece.encode()
-                    break
         self._digest.update("\n".join([*pieces, ""]).encode())
         return pieces, faulty
 
