@@ -12,7 +12,7 @@ import polars as pl
 from data_contracts.readers.findings import at
 from data_contracts.readers.tabular import UNREADABLE
 
-_BATCH_ROWS: Final = 200_000
+_BATCH_ROWS: Final = 100_000
 _PART = "part"
 
 

@@ -135,7 +135,8 @@ def _outcomes(
 def read_omop(folder: Path, tokens: Tokens, site: str, findings: Findings) -> OmopEvents:
     """The events of an OMOP CDM extract; values are checked and counted here, then streamed.
 
-    Memory: identifiers and tokens of all persons, about 200 bytes each.
+    Memory: identifiers and tokens of all persons, about 200 bytes each, numbers and days of visits
+    where costs hang on them, and some hundred megabytes with which polars streams files.
 
     Args:
         folder: The extract; see `tables.open_tables`.
@@ -218,8 +219,16 @@ def _event(rows: pl.LazyFrame, kind: str) -> pl.LazyFrame:
 
 def _coded(column: str, words: Mapping[int, str]) -> pl.Expr:
     """A concept as a word of the contract; one that has none there is "unknown", none is null."""
-    word = pl.col(column).replace_strict(words, default="unknown", return_dtype=pl.String)
-    return pl.when(pl.col(column).is_not_null()).then(word)
+    return pl.when(pl.col(column).is_not_null()).then(_word(column, words, "unknown"))
+
+
+def _word(column: str, words: Mapping[int, str], default: str | None = None) -> pl.Expr:
+    """A concept as a word, batch by batch: polars itself would hold the whole column for it."""
+
+    def replaced(concept: pl.Series) -> pl.Series:
+        return concept.replace_strict(words, default=default, return_dtype=pl.String)
+
+    return pl.col(column).map_batches(replaced, return_dtype=pl.String, is_elementwise=True)
 
 
 def _persons(
@@ -288,9 +297,7 @@ def _visits(
 
     planned = _planned(tables.get("condition_occurrence"))
     is_planned = pl.col("planned").fill_null(False) & (concept != concepts.THROUGH_EMERGENCY)
-    kind = concept.replace_strict(
-        concepts.VISIT_KINDS, default="outpatient", return_dtype=pl.String
-    )
+    kind = _word("visit_concept_id", concepts.VISIT_KINDS, "outpatient")
     events = rows.join(planned, on="visit_occurrence_id", how="left").with_columns(
         *_from(visit, "visit_occurrence"),
         kind.alias("kind"),
@@ -326,13 +333,11 @@ def _labs(tables: Mapping[str, CdmTable], people: pl.DataFrame, findings: Findin
     told = {"source": pl.col("measurement_source_value"), "unit": pl.col("unit_source_value")}
     rows = measurement.rows.with_columns(
         pl.coalesce(
-            pl.col("measurement_concept_id").replace_strict(
-                loinc, default=None, return_dtype=pl.String
-            ),
+            _word("measurement_concept_id", loinc),
             pl.when(told["source"].is_in(sorted(concepts.LOINC))).then(told["source"]),
         ).alias("loinc"),
         pl.coalesce(
-            pl.col("unit_concept_id").replace_strict(ucum, default=None, return_dtype=pl.String),
+            _word("unit_concept_id", ucum),
             pl.when(told["unit"].is_in(sorted(set(concepts.UNITS.values())))).then(told["unit"]),
         ).alias("ucum"),
     ).filter(pl.col("loinc").is_not_null())
