@@ -185,13 +185,26 @@ def test_a_claim_is_found_by_urn_across_bundles(read: Read) -> None:
         {"preAuthRef": "AUTH-1"},
         {"request": {"reference": A + "Claim/other"}},
         {"request": {"reference": "Claim?identifier=T-1"}},  # but nobody says whose T-1 it is
-        {"identifier": [{"value": "T-1"}], "request": {}},  # nor that it is a trace number
+        {"request": {}},
     ],
 )
-def test_an_answer_that_cannot_be_joined_is_refused(read: Read, fields: Json) -> None:
-    alone = bundle(answer(**fields), server=B)
+def test_an_answer_that_cannot_be_joined_bears_the_payers_number_of_it(
+    read: Read, fields: Json
+) -> None:
+    numbered = {"identifier": [{"value": "T-1"}], **fields}
+    answers = bundle(answer("A4", **numbered), answer(**numbered, id="s"), server=B)
+    events, findings = read(bundle(INSURER, CLINIC, claim()), answers)
+    first, second = (each["request_token"] for each in events["decision"])
+    assert first == second != REQUEST
+    note = "an answer whose request is not there, told by the payer's number of the answer"
+    assert findings.notes[note] == 2
+
+
+def test_an_answer_without_any_number_is_refused(read: Read) -> None:
+    alone = answer()
+    del alone["identifier"]
     with pytest.raises(ReaderError, match=r"1.json, Bundle.entry\[0\].resource.request"):
-        read(bundle(INSURER, CLINIC, claim()), alone)
+        read(bundle(INSURER, CLINIC, claim()), bundle(alone, server=B))
 
 
 def test_a_number_that_several_requests_have_joins_none(read: Read) -> None:
@@ -200,8 +213,10 @@ def test_a_number_that_several_requests_have_joins_none(read: Read) -> None:
         INSURER, CLINIC, other, claim(), claim("d", provider={"reference": "Organization/other"})
     )
     alone = answer(request={"identifier": {"system": TRACES, "value": "T-1"}})
-    with pytest.raises(ReaderError, match="requestor: the Claim is not there, nor who asked"):
-        read(twins, bundle(alone, server=B))
+    events, _ = read(twins, bundle(alone, server=B))
+    assert events["decision"][0]["request_token"] not in {
+        each["request_token"] for each in events["request"]
+    }
     alone["requestor"] = {"identifier": {"value": "1999999984"}}
     events, _ = read(twins, bundle(alone, server=B))
     assert events["decision"][0]["request_token"] == TOKENS.request("1999999984", "T-1")
@@ -312,6 +327,19 @@ def test_the_latest_version_counts_wherever_it_stands(
     assert [each["sex"] for each in events["person"]] == ["female"]
     older = "an older version of a resource, of which the latest counts"
     assert findings.notes == {f"{older} (Observation)": 1, f"{older} (Patient)": 1}
+
+
+@pytest.mark.parametrize("newest_first", [False, True])
+def test_an_answer_that_was_changed_in_place_was_pended_first(
+    read: Read, newest_first: bool
+) -> None:
+    pend = answer("A4", meta={"versionId": "1"}, created="2024-03-02T10:00:00Z")
+    final = answer("A1", meta={"versionId": "2"}, created="2024-03-04T10:00:00Z")
+    files = [[pend], [final], [pend]]  # and an export that overlaps
+    asked = [INSURER, CLINIC, claim()]
+    events, _ = read(asked, *(files[1::-1] if newest_first else files))
+    told = sorted((each["exchange_seq"], each["action_code"]) for each in events["pa_decision"])
+    assert told == [(0, "A4"), (1, "A1")]
 
 
 def test_a_later_version_that_was_entered_in_error_leaves_nothing(read: Read) -> None:

@@ -1,11 +1,13 @@
 """All sources of a site at once: files, exchanges, clinical records and a database give tables."""
 
 import dataclasses
+import json
 import os
 import shutil
 from collections.abc import Callable
 from datetime import date
 from pathlib import Path
+from zoneinfo import ZoneInfo
 
 import pytest
 
@@ -101,6 +103,32 @@ def test_exchanges_of_both_formats_stand_in_the_same_tables(
         assert identifier not in told
         for table in tables.values():
             assert identifier not in table.rows.write_json()
+
+
+@pytest.mark.parametrize(("zone", "hours"), [("America/Chicago", 1.0), (None, 6.0)])
+def test_an_answer_in_fhir_to_a_278_is_timed_by_the_zone_of_the_278(
+    zone: str | None, hours: float, site: Callable[..., SiteManifest], tmp_path: Path
+) -> None:
+    manifest = dataclasses.replace(site("x12", "fhir"), timezone=zone and ZoneInfo(zone))
+    for file in (*(tmp_path / "x12").iterdir(), *(tmp_path / "fhir").iterdir()):
+        if "Request" not in file.name:
+            file.unlink()
+    # BHT04 and BHT05 are 2 May 2005, 11:01: in the summer of Chicago 16:01 UTC.
+    answer = {
+        "resourceType": "ClaimResponse",
+        "use": "preauthorization",
+        "created": "2005-05-02T17:01:00Z",
+        "request": {"identifier": {"value": "111099"}},
+        "requestor": {"identifier": {"value": "8189991234"}},
+        "outcome": "complete",
+        "disposition": "Granted",
+    }
+    (tmp_path / "fhir/answer.json").write_text(json.dumps(answer))
+    findings = Findings()
+    tables = read_tables(manifest, only=("pa_decision",), findings=findings)
+    assert rows(tables, "pa_decision", "action_code", "decision_hours") == [("A1", hours)]
+    noted = [note for note in findings.notes if "local times of X12 taken as UTC" in note]
+    assert [findings.notes[note] for note in noted] == ([] if zone else [1])
 
 
 def test_one_bad_file_fails_the_reading_where_the_site_wants_it_so(

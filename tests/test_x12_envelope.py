@@ -190,7 +190,9 @@ def test_sources_that_hold_nothing_but_tests_are_an_error_that_says_what_to_do(
     events: Spool, tmp_path: Path
 ) -> None:
     text = interchange(group(REMITTANCE), usage="T")
-    with pytest.raises(ReaderError, match=r'nothing but 1 test .* set origin = "synthetic"'):
+    with pytest.raises(
+        ReaderError, match=r'nothing but 1 test interchange.* set origin = "synthetic"'
+    ):
         read(text, events, tmp_path)
 
 

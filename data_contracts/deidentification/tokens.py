@@ -75,9 +75,8 @@ class Tokens:
 
     def _token(self, *parts: str) -> str:
         # Lengths before parts, so that no two lists of parts read alike.
-        message = b"".join(
-            len(data).to_bytes(4, "big") + data for data in (part.encode() for part in parts)
-        )
+        encoded = [part.encode() for part in parts]
+        message = b"".join([len(data).to_bytes(4, "big") + data for data in encoded])
         digest: Callable[..., bytes] = hmac.digest
         return digest(self._key, message, hashlib.sha256)[:_DIGEST_BYTES].hex()
 

@@ -101,23 +101,29 @@ def _is_search(request: Element) -> bool:
 
 
 def _request(response: Element, unit: Unit) -> tuple[Asked | None, str]:
-    """The Claim, and its token; where it is not there, the token of requestor and trace number."""
+    """The Claim, and its token; where it is not there, the token of requestor and trace number.
+
+    Where these are not told either, the payer's own number for the answer stands in, and is noted:
+    no request has that token, but all answers under that number do.
+    """
     asked, token = request_of(response, unit)
     if token is not None:
         return asked, token
+    tokens = unit.directory.crosswalk.tokens
     number = next((value for _, value in _numbers(response)), None)
-    if number is None:
+    requestor = unit.directory.party(response.child("requestor"))
+    if number and requestor is not None and requestor.identifiers:
+        return asked, tokens.request(requestor.identifiers[0], number)
+    own = next((value for _, value in identifiers(response)), number)
+    if own is None:
         raise response.wrong(
             "request",
             "the Claim is not there, and neither it nor an identifier tells which Claim is "
             "answered: read it along with its answer",
         )
-    requestor = unit.directory.party(response.child("requestor"))
-    if requestor is None or not requestor.identifiers:
-        raise response.wrong(
-            "requestor", "the Claim is not there, nor who asked, whose identifier its token has"
-        )
-    return asked, unit.directory.crosswalk.tokens.request(requestor.identifiers[0], number)
+    unit.note("an answer whose request is not there, told by the payer's number of the answer")
+    payer = unit.directory.payer(response.child("insurer"))
+    return asked, tokens.request(payer.pseudonym if payer else "", own)
 
 
 def _numbers(response: Element) -> Iterator[tuple[str | None, str]]:

@@ -18,7 +18,7 @@ from data_contracts.readers.fhir.facts import Person, is_dependent
 from data_contracts.readers.fhir.requests import requests
 from data_contracts.readers.fhir.resource_types import RESOURCE_TYPES
 from data_contracts.readers.fhir.unit import Unit
-from data_contracts.readers.fhir.versions import TWIN, UNCLEAR, Versions
+from data_contracts.readers.fhir.versions import OLDER, TWIN, UNCLEAR, Versions
 from data_contracts.readers.files import files_below, shown
 from data_contracts.readers.findings import Findings, ReaderError, at
 
@@ -241,6 +241,8 @@ def _counts(resource: Element, unit: Unit, versions: Versions) -> bool:
             "meta.versionId tells which is later; export one server at a time, once",
         )
     kind = resource.text("resourceType")
+    if fault == OLDER and kind == "ClaimResponse" and resource.text("use") == "preauthorization":
+        return True  # an answer that changed was an answer: a pend does not vanish with its end
     if fault != TWIN or kind in _COUNTED:  # that bundles repeat their parties loses nothing
         unit.note(f"{fault} ({kind})")
     return False

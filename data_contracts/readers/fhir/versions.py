@@ -77,6 +77,7 @@ class Versions:
         del seen
         self._counts: dict[str, _Copy] = {}
         self._refused: set[int] = set()
+        self._older: dict[bytes, int] = {}  # content of older versions -> where it stands first
         for resource, name in resources() if several else ():
             if hash(name) in several:
                 with suppress(ReaderError):  # it is refused when it is read for events
@@ -101,7 +102,8 @@ class Versions:
         copy = _copy(resource)
         is_twin = copy.content == counting.content
         if not is_twin and counting.is_later(copy):
-            return OLDER
+            first = self._older.setdefault(copy.content, copy.where)
+            return OLDER if first == copy.where else TWIN
         if counting.bundle in self._refused:
             self._counts[name] = copy
             return None

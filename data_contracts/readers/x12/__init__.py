@@ -61,7 +61,7 @@ def read_x12(
             progress(file)
     if reader.left_out and not reader.kept:
         raise ReaderError(
-            f"{path}: nothing but {reader.left_out} test interchanges (ISA15 is not P), which never "
-            'mix with private data. If all of this site is a test, set origin = "synthetic"'
+            f"{path}: nothing but {reader.left_out} test interchange(s) (ISA15 is not P), which "
+            'are not read as private data. If all of this site is a test, set origin = "synthetic"'
         )
     note_merged(into, findings)
