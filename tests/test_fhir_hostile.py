@@ -136,6 +136,16 @@ BUNDLE: Json = {
                 "identifier": [{"value": PLANTED}],
                 "insurance": [{"coverage": {"reference": "Coverage/v"}, "preAuthRef": [PLANTED]}],
                 "payment": {"date": "2024-02-01"},
+                "diagnosis": [
+                    {
+                        "sequence": 1,
+                        "diagnosisCodeableConcept": {
+                            "coding": [
+                                {"system": "http://hl7.org/fhir/sid/icd-10-cm", "code": "I10"}
+                            ]
+                        },
+                    }
+                ],
                 "item": [
                     {
                         "adjudication": [
