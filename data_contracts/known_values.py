@@ -2,6 +2,7 @@
 
 Most columns of a table hold few values again and again. Each is looked at when it is first met;
 from then on a row only asks whether its value is known, and takes the typed value that was made.
+Tokens do not repeat, but one look is enough for all rules on them.
 What no value can tell alone (rules between fields, empty cells, keys) is left to the contract.
 """
 
@@ -15,7 +16,7 @@ import polars as pl
 
 from data_contracts.conform import conform
 from data_contracts.deidentification.policy import Policy
-from data_contracts.deidentification.values import IdentifierError, check_values
+from data_contracts.deidentification.values import IdentifierError, are_tokens, check_values
 from data_contracts.readers.events import PROVENANCE
 from data_contracts.vocabulary import TOKEN_PATTERN
 
@@ -41,14 +42,21 @@ class KnownValues:
     def __init__(self, types: pl.Schema, schema: type[dy.Schema], policy: Policy) -> None:
         self._schema = schema
         self._policy = policy
+        columns = {
+            name: column
+            for name, column in schema.columns().items()
+            if types.get(name) == pl.String and name not in PROVENANCE
+        }
+        self._tokens = [name for name, column in columns.items() if _is_token(column)]
         self._made = {
             name: (pl.Enum([]), pl.Series(name, [], column.dtype))
-            for name, column in schema.columns().items()
-            if types.get(name) == pl.String and name not in PROVENANCE and not _is_token(column)
+            for name, column in columns.items()
+            if name not in self._tokens
         }  # column -> texts, and the typed value of each
 
     def typed(self, batch: pl.DataFrame) -> _Texts:
         """Columns of which all values have passed, typed as in the contract."""
+        tokens = {name: batch[name] for name in self._tokens if are_tokens(batch[name])}
         batch = batch.select(list(self._made))
         codes = self._codes(batch)
         fresh = {
@@ -59,7 +67,7 @@ class KnownValues:
         if fresh:
             self._learn(fresh, batch.height)
             codes = codes.with_columns(self._codes(batch.select(fresh.keys() & self._made.keys())))
-        return {
+        return tokens | {
             name: batch[name] if values.dtype == pl.String else values.gather(codes[name])
             for name, (_, values) in self._made.items()
         }

@@ -8,7 +8,7 @@ import pytest
 from data_contracts.catalog import CONTRACTS
 from data_contracts.conform import conform
 from data_contracts.deidentification.policy import Policy
-from data_contracts.deidentification.values import IdentifierError
+from data_contracts.deidentification.values import IdentifierError, are_tokens
 from data_contracts.intake import RowCounts, valid_batches
 from data_contracts.known_values import KnownValues
 from data_contracts.manifest import SiteManifest
@@ -53,7 +53,7 @@ def test_columns_are_typed_as_the_contract_types_rows(
     expected = made.select(
         pl.col(column).cast(schema.columns()[column].dtype, strict=False) for column in typed
     )
-    assert len(typed) >= len(text.columns) - 3  # all but tokens
+    assert set(typed) == set(text.columns)
     assert pl.DataFrame(typed).equals(expected)
 
 
@@ -106,6 +106,37 @@ def test_rules_between_fields_hold_where_all_values_are_known(text: pl.DataFrame
     unnamed = text.with_columns(pl.lit(None, pl.String).alias(name) for name in named)
     _, counts = read(text, unnamed)
     assert counts.rejects == {"one_item_code": text.height}
+
+
+HEX = "0f3a9c1e77b2d455"
+
+
+@pytest.mark.parametrize(
+    ("tokens", "fit"),
+    [
+        ([HEX, None, HEX * 4, "1" * 16], True),  # one token of a few may be all decimal
+        ([HEX, "1234567890123456"] * 100, False),  # these are numbers
+        ([None] * 9000 + ["1234567890123456"] * 12, False),  # and empty cells hide none
+        ([HEX] * 9000 + ["1234567890123456"] * 28, True),  # 10 and 0.2 % of 9 028
+        ([HEX] * 9000 + ["1234567890123456"] * 29, False),
+        ([HEX, HEX[1:]], False),
+        ([HEX, HEX * 4 + "a"], False),
+        ([HEX, HEX.upper()], False),
+        ([HEX, f" {HEX}"], False),
+        ([HEX, f"{HEX}\n"], False),
+        ([HEX, ""], False),
+        ([None, None], True),
+    ],
+)
+def test_tokens_are_hexadecimal_and_not_decimal(tokens: list[str | None], fit: bool) -> None:
+    assert are_tokens(pl.Series(tokens, dtype=pl.String)) is fit
+
+
+def test_a_column_with_something_else_than_tokens_is_left_to_the_gate(text: pl.DataFrame) -> None:
+    with pytest.raises(IdentifierError, match=r"patient_token holds class R.*\(40 rows\)"):
+        read(text, pl.concat([with_cells(text, "patient_token", "1234567890123456", 20)] * 2))
+    _, counts = read(text, with_cells(text, "patient_token", HEX.upper(), 2))
+    assert counts.rejects == {"patient_token|regex": 2}
 
 
 def test_values_that_hardly_repeat_are_left_to_the_rows(text: pl.DataFrame) -> None:
