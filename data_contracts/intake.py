@@ -5,11 +5,11 @@ the valid ones `read_tables` keeps all, and whoever takes `valid_batches` what i
 """
 
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from copy import copy
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from functools import cache
+from functools import cache, partial
 from typing import Final
 
 import dataframely as dy
@@ -177,24 +177,34 @@ def _of_source(
     check_columns(names, contract.schema, source=source.label)
     _require_columns(source.types, contract.schema, manifest, source.label)
     known = KnownValues(source.types, schema, manifest.policy)
-    for batch in source.batches():
-        counts.raw += batch.height
-        typed = known.typed(batch)
-        unknown = batch.drop(*PROVENANCE, *typed)
-        check_values(unknown, contract.schema, source=source.label, policy=manifest.policy)
-        made, rules = conform(batch, schema, typed)
-        if rules:
-            for rule in rules:
-                counts.reject(rule, made.filter(rule))
-            made = made.filter(~pl.any_horizontal(*rules)).drop(*rules)
-        if "zip3" in made.columns:
-            made = made.with_columns(mask_zip3(pl.col("zip3")))
-        valid, failure = known.rules_left(typed).filter(made, cast=True)
-        if len(failure):
-            broken = failure.details()
-            for rule in failure.counts():
-                counts.reject(rule, broken.filter(pl.col(rule) == "invalid"))
-        yield valid
+    gate = partial(check_values, schema=schema, source=source.label, policy=manifest.policy)
+    # A loop would hold one batch while it reads the next.
+    yield from map(partial(_valid_rows, schema, known, gate, counts), source.batches())
+
+
+def _valid_rows(
+    schema: type[dy.Schema],
+    known: KnownValues,
+    gate: Callable[[pl.DataFrame], None],
+    counts: RowCounts,
+    batch: pl.DataFrame,
+) -> pl.DataFrame:
+    counts.raw += batch.height
+    typed = known.typed(batch)
+    gate(batch.drop(*PROVENANCE, *typed))
+    made, rules = conform(batch, schema, typed)
+    if rules:
+        for rule in rules:
+            counts.reject(rule, made.filter(rule))
+        made = made.filter(~pl.any_horizontal(*rules)).drop(*rules)
+    if "zip3" in made.columns:
+        made = made.with_columns(mask_zip3(pl.col("zip3")))
+    valid, failure = known.rules_left(typed).filter(made, cast=True)
+    if len(failure):
+        broken = failure.details()
+        for rule in failure.counts():
+            counts.reject(rule, broken.filter(pl.col(rule) == "invalid"))
+    return valid
 
 
 @cache

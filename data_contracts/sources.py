@@ -25,6 +25,7 @@ from data_contracts.readers.tabular import scan
 from data_contracts.readers.x12 import read_x12
 
 BATCH_ROWS: Final = 100_000
+_CSV_BATCH_CELLS: Final = 2_000_000
 
 Progress = Callable[[Path], None] | None
 
@@ -159,8 +160,10 @@ def _flat_file(manifest: SiteManifest, name: str, path: Path, label: str) -> Sou
     else:
         frame = scan(path, separator=mapping.separator, ignore=mapping.ignore)
         frame = mapping.apply(frame, CONTRACTS[name].schema, source=label)
-    collect = partial(frame.collect_batches, chunk_size=BATCH_ROWS)
-    return _numbered(label, path.name, frame.collect_schema(), collect)
+    types, rows = frame.collect_schema(), BATCH_ROWS
+    if path.suffix.lower() == ".csv":  # of which polars reads several batches ahead
+        rows = min(rows, _CSV_BATCH_CELLS // len(types))
+    return _numbered(label, path.name, types, partial(frame.collect_batches, chunk_size=rows))
 
 
 def _relation(tables: Snapshot, name: str, label: str) -> Source:
@@ -182,9 +185,10 @@ def _numbered(
         for batch in batches():
             number = pl.int_range(before + 1, before + 1 + pl.len())
             where = (pl.lit(file), pl.format("row {}", number))
+            before += batch.height
             yield batch.with_columns(
                 value.alias(name) for name, value in zip(PROVENANCE, where, strict=True)
             )
-            before += batch.height
+            del batch  # before the next one is read
 
     return Source(label, pl.Schema({**types, **dict.fromkeys(PROVENANCE, pl.String())}), numbered)
