@@ -13,6 +13,7 @@ import polars as pl
 from data_contracts.catalog import CONTRACTS
 from data_contracts.crosswalk import Crosswalk
 from data_contracts.deidentification.columns import UnknownColumnError
+from data_contracts.errors import GroundTruthError
 from data_contracts.manifest import EXCHANGED, Exchange, SiteManifest
 from data_contracts.readers.assembly import ASSEMBLED
 from data_contracts.readers.events import PROVENANCE, Spool, private_folder, spool
@@ -82,6 +83,7 @@ class Sources:
         self._progress = progress
         self._tables: Snapshot | None = None
         self._events: Spool | None = None
+        self._failure: GroundTruthError | None = None
 
     def of(self, table: str) -> list[Source]:
         """The sources of one contract table.
@@ -118,31 +120,41 @@ class Sources:
         return f"site {self._manifest.name}, table {table} ({where})"
 
     def _read_exchanges(self) -> Spool:
-        manifest = self._manifest
+        """The events of all exchanges; a reading that failed fails again for the next table."""
+        if self._failure is not None:
+            raise self._failure
         if self._events is None:
-            crosswalk = Crosswalk.load(
-                manifest.policy.tokens(),
-                manifest.crosswalk,
-                own=(manifest.group or manifest.name) if manifest.role == "payer" else None,
-                business_line=manifest.business_line or None,
-            )
-            events = self._stack.enter_context(spool(self._scratch))
-            into = (events, crosswalk, self._findings)
-            if "x12" in manifest.exchanges:
-                read_x12(
-                    manifest.exchanges["x12"],
-                    *into,
-                    timezone=manifest.timezone,
-                    with_tests=manifest.origin != "private",
-                    progress=self._progress,
-                )
-                if manifest.timezone is None and "fhir" in manifest.exchanges:
-                    self._findings.note(_NO_ZONE)
-            if "fhir" in manifest.exchanges:
-                read_fhir(manifest.exchanges["fhir"], *into, progress=self._progress)
-            note_unscored(events, self._findings)
-            self._events = events
+            try:
+                self._events = self._events_of_exchanges()
+            except GroundTruthError as error:
+                self._failure = error
+                raise
         return self._events
+
+    def _events_of_exchanges(self) -> Spool:
+        manifest = self._manifest
+        crosswalk = Crosswalk.load(
+            manifest.policy.tokens(),
+            manifest.crosswalk,
+            own=(manifest.group or manifest.name) if manifest.role == "payer" else None,
+            business_line=manifest.business_line or None,
+        )
+        events = self._stack.enter_context(spool(self._scratch))
+        into = (events, crosswalk, self._findings)
+        if "x12" in manifest.exchanges:
+            read_x12(
+                manifest.exchanges["x12"],
+                *into,
+                timezone=manifest.timezone,
+                with_tests=manifest.origin != "private",
+                progress=self._progress,
+            )
+            if manifest.timezone is None and "fhir" in manifest.exchanges:
+                self._findings.note(_NO_ZONE)
+        if "fhir" in manifest.exchanges:
+            read_fhir(manifest.exchanges["fhir"], *into, progress=self._progress)
+        note_unscored(events, self._findings)
+        return events
 
 
 @contextmanager

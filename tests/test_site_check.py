@@ -120,7 +120,7 @@ def test_a_wrong_unit_is_noticed(manifest: SiteManifest) -> None:
     verdict, findings = judge(check(manifest))
     assert verdict is Verdict.WARNINGS
     assert any(
-        "pa_decision.decision_hours" in finding.what and "0 to 1,440 h" in finding.what
+        "pa_decision.decision_hours" in finding.what and "0 to 1440 h" in finding.what
         for finding in findings
     )
 

@@ -16,6 +16,7 @@ from data_contracts.deidentification.tokens import SCHEME
 from data_contracts.intake import Table, read_tables
 from data_contracts.manifest import Exchange, SiteManifest
 from data_contracts.readers.findings import Findings, ReaderError
+from data_contracts.sources import opened
 
 SHARED = Path(__file__).parents[2] / "shared/data"
 pytestmark = pytest.mark.skipif(
@@ -136,6 +137,17 @@ def test_one_bad_file_fails_the_reading_where_the_site_wants_it_so(
 ) -> None:
     with pytest.raises(ReaderError, match=r"managed-care.835, segment 4 \(BPR16\)"):
         read_tables(site("x12", on_error="fail"))
+
+
+def test_a_reading_that_failed_is_not_begun_again_for_the_next_table(
+    site: Callable[..., SiteManifest],
+) -> None:
+    files: list[Path] = []
+    with opened(site("x12", on_error="fail"), Findings(), files.append) as sources:
+        for table in ("pa_request", "pa_decision"):
+            with pytest.raises(ReaderError, match=r"managed-care.835, segment 4 \(BPR16\)"):
+                sources.of(table)
+    assert len(set(files)) == len(files)
 
 
 def test_nothing_is_left_of_a_reading(site: Callable[..., SiteManifest], tmp_path: Path) -> None:

@@ -99,9 +99,11 @@ def _of_table(table: TableCheck) -> Iterator[Finding]:
             )
         outside = field.outside / field.filled if field.filled else 0
         if outside > _MUCH_OUTSIDE:
+            digits = "g" if field.high < 10_000 else ",g"  # years have no thousands
             yield Finding(
                 False,
                 f"{table.name}.{field.name}: {outside:.1%} of the values lie outside "
-                f"{field.low:,g} to {field.high:,g}{f' {field.unit}' if field.unit else ''}",
+                f"{field.low:{digits}} to {field.high:{digits}}"
+                f"{f' {field.unit}' if field.unit else ''}",
                 "check the unit; models clip such values to the range",
             )
