@@ -275,6 +275,16 @@ def test_the_block_is_toml_and_maps_the_sample_once_the_rest_is_ignored(export: 
         assert set(mapped[name].drop_nulls()) <= allowed
 
 
+def test_values_that_look_like_somebody_are_not_shown_among_codes() -> None:
+    frame = sample(
+        DX=["I10"], UOM=["days", "visits", "hours", "Jane Doe", "123-45-6789", "pallets"]
+    )
+    proposal = one(frame, "UOM")
+    assert proposal.unknown_codes == ("pallets",)
+    assert not proposal.confident
+    assert "Jane" not in to_commented_toml((proposal,), REQUEST, "t.csv")
+
+
 def test_doubtful_lines_are_commented_out_and_what_is_left_to_a_person_is_listed() -> None:
     frame = sample(
         SSN=["123-45-6789"],

@@ -249,6 +249,9 @@ def _mapped(pair: _Pair, free: Sequence[_Pair]) -> Proposal:
         if code is not None and code != value:
             codes[code] = (*codes.get(code, ()), value)
     unknown_codes = tuple(sorted(value for value, code in code_of.items() if code is None))
+    if hidden := values_among(unknown_codes):
+        doubts.append("; values look like identifiers")
+        unknown_codes = tuple(value for value in unknown_codes if value not in hidden)
     if fit and not fit.may_show:
         if codes and fit.share >= _FITTING:
             doubts.append("; its values are too many or too long to show as codes")

@@ -115,7 +115,8 @@ def check_site(manifest: SiteManifest, reporter: Reporter | None = None) -> Site
     failures = []
     findings = Findings(manifest.on_error)
     names = manifest.table_names
-    title, total = f"Reading {len(names)} tables", len(names) + _exchange_files(manifest)
+    title = f"Reading {len(names)} table{'s' if len(names) != 1 else ''}"
+    total = len(names) + _exchange_files(manifest)
     with (
         (reporter or Reporter()).steps(title, total) as steps,
         opened(manifest, findings, progress=lambda _: steps.advance()) as sources,
