@@ -344,6 +344,12 @@ def main() -> None:
     except GroundTruthError as error:
         typer.echo(f"error: {error}", err=True)
         sys.exit(2)
+    except (FileExistsError, NotADirectoryError) as error:
+        typer.echo(
+            f"error: {error.filename}: a file stands where a folder belongs; move it elsewhere",
+            err=True,
+        )
+        sys.exit(2)
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""
         typer.echo(f"error: {where}{error.strerror or error}", err=True)

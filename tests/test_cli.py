@@ -58,6 +58,16 @@ def settings(tmp_path: Path, network: Path) -> Path:
     return file
 
 
+def test_a_file_where_a_folder_belongs_is_named_with_what_to_do(
+    invoke: Invoke, network: Path
+) -> None:
+    site = network / "sites/provider-01"
+    (site / "state").write_text("mine", encoding="utf-8")
+    code, _, err = invoke("site", "check", site)
+    assert code == 2
+    assert f"{site / 'state'}: a file stands where a folder belongs; move it elsewhere" in err
+
+
 def rewrite(network: Path, site: str, table: str, change: Callable[[pl.DataFrame], pl.DataFrame]):
     """Replace a site's table by a changed copy in one file."""
     folder = network / "sites" / site

