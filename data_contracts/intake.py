@@ -198,13 +198,13 @@ def _valid_rows(
             counts.reject(rule, made.filter(rule))
         made = made.filter(~pl.any_horizontal(*rules)).drop(*rules)
     if "zip3" in made.columns:
-        made = made.with_columns(mask_zip3(pl.col("zip3")))
+        made = made.with_columns(mask_zip3(pl.col("zip3")).alias("zip3"))
     valid, failure = known.rules_left(typed).filter(made, cast=True)
     if len(failure):
         broken = failure.details()
         for rule in failure.counts():
             counts.reject(rule, broken.filter(pl.col(rule) == "invalid"))
-    return valid
+    return valid.select(schema.column_names())
 
 
 @cache

@@ -687,6 +687,44 @@ def test_what_is_no_age_has_no_band() -> None:
     assert ages.select(age_band(pl.col("age"))).to_series().to_list() == [None, None, None, "90+"]
 
 
+IDENTIFYING = ("Jane Doe", "123-45-6789", "jane@example.org", "2020-01-02")
+
+
+@pytest.mark.parametrize("value", IDENTIFYING)
+@pytest.mark.parametrize(
+    ("table", "column", "held"),
+    [
+        ("pa_decision", "reason_codes", lambda data: [data]),
+        ("pa_decision", "reviewer_queue", lambda data: data),
+        ("clinical_outcome", "baseline_labs", lambda data: [{"loinc": b"4548-4", "ucum": data}]),
+    ],
+)
+def test_bytes_are_read_as_the_text_that_they_become(
+    texts: Tables, table: str, column: str, held: Callable[[bytes], object], value: str
+) -> None:
+    rows = texts[table].head(1).with_columns(pl.Series(column, [held(value.encode())]))
+    with pytest.raises(IdentifierError, match=column) as caught:
+        check_values(rows, CONTRACTS[table].schema, source="t", policy=Policy())
+    assert value not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "escaped", [r"01\/02\/1980", r"123\u002d45\u002d6789", r"jane\u0040x.org", r"Jane\u0020Doe"]
+)
+def test_escapes_of_json_hide_nothing(texts: Tables, escaped: str) -> None:
+    labs = f'[{{"loinc": "4548-4", "value": 7.1, "ucum": "{escaped}", "day_offset": -1}}]'
+    rows = texts["clinical_outcome"].head(1).with_columns(pl.Series("baseline_labs", [labs]))
+    with pytest.raises(IdentifierError, match="baseline_labs"):
+        check_values(rows, CONTRACTS["clinical_outcome"].schema, source="t", policy=Policy())
+    unit = pl.Series("baseline_labs", [labs.replace(escaped, r"mg\/dL")])
+    check_values(
+        rows.with_columns(unit),
+        CONTRACTS["clinical_outcome"].schema,
+        source="t",
+        policy=Policy(),
+    )
+
+
 def test_restricted_zip3_are_masked_and_counted_and_others_stay() -> None:
     zips = pl.DataFrame({"zip3": ["331", "036", "893", None, "33101"]})
     masked = zips.select(mask_zip3(pl.col("zip3"))).to_series().to_list()

@@ -330,6 +330,27 @@ def test_the_latest_version_counts_wherever_it_stands(
 
 
 @pytest.mark.parametrize("newest_first", [False, True])
+def test_versions_of_an_answer_with_one_moment_are_told_apart_by_their_update(
+    read: Read, newest_first: bool
+) -> None:
+    pend = answer("A4", meta={"versionId": "1", "lastUpdated": "2024-03-02T10:00:00Z"})
+    final = answer("A1", meta={"versionId": "2", "lastUpdated": "2024-03-04T10:00:00Z"})
+    files = [[pend], [final]]
+    asked = [INSURER, CLINIC, claim()]
+    events, _ = read(asked, *(files[::-1] if newest_first else files))
+    told = sorted((each["exchange_seq"], each["action_code"]) for each in events["pa_decision"])
+    assert told == [(0, "A4"), (1, "A1")]
+
+
+def test_an_answer_that_was_entered_in_error_later_was_none(read: Read) -> None:
+    denial = answer("A3", meta={"versionId": "1"})
+    error = answer("A3", meta={"versionId": "2"}, status="entered-in-error")
+    events, findings = read([INSURER, CLINIC, claim()], [denial], [error])
+    assert events["decision"] == []
+    assert sum("in error" in note for note in findings.notes) == 2
+
+
+@pytest.mark.parametrize("newest_first", [False, True])
 def test_an_answer_that_was_changed_in_place_was_pended_first(
     read: Read, newest_first: bool
 ) -> None:

@@ -51,6 +51,31 @@ def with_cell(frame: pl.DataFrame, column: str, value: str | None, row: int = 3)
 # --- what is read ------------------------------------------------------------------------------
 
 
+def test_a_table_of_several_batches_is_read_though_a_column_stops_repeating(
+    requests_text: pl.DataFrame, tmp_path: Path
+) -> None:
+    # Batches of a file with so many columns have some 60 000 rows.
+    number, many = pl.int_range(pl.len()), pl.concat([requests_text] * 6_000)
+    token = pl.format("{}{}", pl.lit("a" * 16), (number + 10**15).cast(pl.String))
+    score = pl.when(number < 70_000).then(number % 20).otherwise(number / 1e5).cast(pl.String)
+    rows = many.with_columns(token.alias("request_token"), score.alias("risk_score"))
+    table = read(write_csv(rows, tmp_path / "t.csv"))
+    assert table.counts.valid == table.rows.height == rows.height
+    assert table.rows["risk_score"].n_unique() > 50_000
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".parquet"])
+def test_restricted_zip_codes_are_masked_wherever_they_are_read(
+    frames: dict[str, pl.DataFrame], texts: dict[str, pl.DataFrame], tmp_path: Path, suffix: str
+) -> None:
+    held = (texts if suffix == ".csv" else frames)["clinical_outcome"]
+    zips = pl.Series("zip3", ["036", "606", "059", None, "000"] * 5)
+    path, rows = tmp_path / f"t{suffix}", held.head(25).with_columns(zips)
+    (write_csv if suffix == ".csv" else write_parquet)(rows, path)
+    table = read(path, "clinical_outcome")
+    assert table.rows["zip3"].to_list() == ["000", "606", "000", None, "000"] * 5
+
+
 @pytest.mark.parametrize("name", ["pa_request", "pa_decision", "claim_payment", "clinical_outcome"])
 def test_csv_parquet_and_a_directory_of_parts_give_the_same_table(
     frames: dict[str, pl.DataFrame], texts: dict[str, pl.DataFrame], tmp_path: Path, name: str

@@ -33,7 +33,10 @@ def read(*batches: pl.DataFrame) -> tuple[list[pl.DataFrame], RowCounts]:
 
     counts = RowCounts()
     source = Source("a.csv", batches[0].schema, rows)
-    return list(valid_batches(CONTRACTS["pa_request"], [source], PROVIDER, counts)), counts
+    valid = list(valid_batches(CONTRACTS["pa_request"], [source], PROVIDER, counts))
+    # Whatever is known of them, batches are alike.
+    assert len({tuple(batch.schema.items()) for batch in valid}) == 1
+    return valid, counts
 
 
 def with_cells(text: pl.DataFrame, column: str, value: str | None, rows: int) -> pl.DataFrame:

@@ -71,6 +71,7 @@ def test_a_score_counts_the_request_and_what_claims_told_of_the_year_before(even
         (date(2025, 2, 28), date(2025, 3, 9), P1),  # 366 days before
         (date(2026, 3, 2), date(2026, 2, 1), P1),  # a service to come
         (date(2026, 2, 1), date(2026, 3, 2), P1),  # sent the day after
+        (date(2026, 2, 1), date(2026, 3, 1), P1),  # on the same day, at an unknown hour
         (date(2026, 2, 1), None, P1),  # nobody knows when
         (date(2026, 2, 1), date(2026, 2, 2), P2),
     ],
@@ -90,6 +91,27 @@ def test_items_of_a_request_count_together_and_a_later_revision_does_not(events:
     request(events, item_sequence=2, dx_principal=COPD)
     request(events, dx_principal=CANCER, submitted_at=datetime(2026, 3, 8))
     assert scores(events) == [expected([DIABETES, COPD], 75)] * 2
+
+
+def test_what_a_request_became_later_is_not_looked_at(events: Spool) -> None:
+    person(events)
+    later = {"certification_type": "S", "submitted_at": datetime(2026, 6, 1)}
+    claim(events, CANCER, served=date(2026, 4, 1), told=date(2026, 4, 2))
+    request(events, patient_token=None)  # whose patient the revision tells
+    request(events, **later)
+    request(events, request_token=R2, business_line="COMM")  # and its line of business
+    request(events, request_token=R2, **later)
+    # A revision on the same day, where the moment is but a day.
+    request(events, request_token="c" * 32)
+    request(events, request_token="c" * 32, certification_type="S", dx_principal=CANCER)
+    assert scores(events) == [None, None, expected([DIABETES], 75)]
+
+
+def test_a_sex_that_a_later_message_does_not_tell_is_still_known(events: Spool) -> None:
+    person(events)
+    events.add("person", {"patient_token": P1, "sex": "unknown"})
+    request(events)
+    assert scores(events) == [expected([DIABETES], 75)]
 
 
 def test_only_known_patients_of_medicare_advantage_have_a_score(events: Spool) -> None:

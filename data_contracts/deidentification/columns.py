@@ -95,11 +95,11 @@ def told_by_place(unknown: Sequence[str], columns: Sequence[str]) -> dict[str, s
         unknown: Columns that are not in the contract.
         columns: All columns of the table.
     """
-    values = values_among(unknown)
+    values = values_among(unknown) | {name for name in unknown if not _NAME.fullmatch(name)}
     return {
         name: f"column {columns.index(name) + 1} (whose name may be a value)"
         for name in unknown
-        if name in values or not _NAME.fullmatch(name) or (values and class_of_name(name) is None)
+        if name in values or (values and class_of_name(name) is None)
     }
 
 

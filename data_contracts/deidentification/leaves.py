@@ -3,6 +3,8 @@
 Every value comes as text, with what the contract says of the field that it stands in.
 """
 
+import json
+from base64 import b64encode
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any, Final
@@ -239,7 +241,24 @@ def _json_texts(frame: pl.LazyFrame) -> pl.LazyFrame:
     is_list = VALUE.str.contains(r"^\s*\[") & VALUE.str.json_path_match("$").is_not_null()
     quoted = VALUE.str.extract_all(_JSON_TEXT)
     texts = pl.when(is_list).then(quoted).otherwise(pl.concat_list(VALUE))
-    return frame.with_columns(texts).explode("value").with_columns(VALUE.str.strip_chars('"'))
+    plain = VALUE.map_batches(_without_escapes, return_dtype=pl.String, is_elementwise=True)
+    return frame.with_columns(texts).explode("value").with_columns(plain)
+
+
+def _without_escapes(texts: pl.Series) -> pl.Series:
+    """Texts of JSON without their quotes and escapes, behind which a day could hide."""
+    plain = texts.str.strip_chars('"')
+    escaped = texts.str.contains("\\", literal=True).fill_null(value=False)
+    if not escaped.any():
+        return plain
+    return plain.scatter(escaped.arg_true(), [_decoded(text) for text in texts.filter(escaped)])
+
+
+def _decoded(text: str) -> str:
+    try:
+        return str(json.loads(text))
+    except ValueError:  # a cell that is no JSON
+        return text
 
 
 def _json_numbers(frame: pl.LazyFrame) -> pl.LazyFrame:
@@ -250,7 +269,10 @@ def _json_numbers(frame: pl.LazyFrame) -> pl.LazyFrame:
 
 
 def _as_text(dtype: pl.DataType) -> pl.Expr:
-    """Single values as text: whole numbers without a point or exponent, bytes in base64."""
+    """Single values as text.
+
+    Whole numbers have neither point nor exponent; bytes that are no text stand in base64.
+    """
     if dtype.is_float() or dtype.is_decimal():
         number = VALUE.cast(pl.Float64, strict=False)
         whole = number.cast(pl.Int64, strict=False)
@@ -258,5 +280,18 @@ def _as_text(dtype: pl.DataType) -> pl.Expr:
             pl.when(whole == number).then(whole.cast(pl.String)).otherwise(number.cast(pl.String))
         ).alias("value")
     if dtype == pl.Binary:
-        return VALUE.bin.encode("base64")
+        return VALUE.map_batches(_text_of_bytes, return_dtype=pl.String, is_elementwise=True)
     return VALUE.cast(pl.String).str.strip_chars()
+
+
+def _text_of_bytes(values: pl.Series) -> pl.Series:
+    texts = [None if value is None else _text(value) for value in values]
+    return pl.Series(values.name, texts, dtype=pl.String)
+
+
+def _text(value: bytes) -> str:
+    """What the contract's cast makes of it, or base64."""
+    try:
+        return value.decode().strip()
+    except UnicodeDecodeError:
+        return b64encode(value).decode()

@@ -185,10 +185,14 @@ def to_commented_toml(
     lines += ["", f"[{table}.columns]"]
     for p in mapped:
         doubt = "" if p.confident else "# "
-        beside = [_quoted(other.column) for other in mapped if other.field == p.field]
-        columns = f"[{', '.join(beside)}]" if len(beside) > 1 else beside[0]
-        if _quoted(p.column) == beside[0]:
-            lines.append(f"{doubt}{p.field} = {columns}  # {p.score:.2f}: {p.reason}")
+        beside = [
+            other for other in mapped if (other.field, other.confident) == (p.field, p.confident)
+        ]
+        if p is beside[0]:
+            quoted = ", ".join(_quoted(other.column) for other in beside)
+            columns = f"[{quoted}]" if len(beside) > 1 else quoted
+            weakest = min(beside, key=lambda other: other.score)
+            lines.append(f"{doubt}{p.field} = {columns}  # {weakest.score:.2f}: {weakest.reason}")
     for p in mapped:
         if not p.codes and not p.unknown_codes:
             continue

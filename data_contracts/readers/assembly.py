@@ -55,7 +55,7 @@ def pa_request(events: Spool) -> pl.LazyFrame:
         .otherwise(sent.min().over("patient_token"))
     )
     return (
-        first.join(request_scores(events), on="request_token", how="left")
+        first.join(request_scores(first, events), on="request_token", how="left")
         .with_columns(
             sent.dt.year().cast(pl.Int16).alias("service_year"),
             (sent.dt.date() - day_0.dt.date()).dt.total_days().cast(pl.Int32).alias("request_day"),
@@ -81,7 +81,7 @@ def pa_decision(events: Spool) -> pl.LazyFrame:
     answers = (
         events.scan("decision")
         .with_row_index(_ORDER)
-        .sort("decided_at", _ORDER, nulls_last=True)
+        .sort("decided_at", "updated_at", _ORDER, nulls_last=True)
         .join(_first_submissions(events), on="request_token", how="left", maintain_order="left")
         .join_asof(
             _appeals(events),
@@ -106,7 +106,15 @@ def pa_decision(events: Spool) -> pl.LazyFrame:
             )
         )
         .sort(_ORDER)
-        .drop(_ORDER, _FIRST_SENT, _APPEALED, "level", "decided_at", "authorization_token")
+        .drop(
+            _ORDER,
+            _FIRST_SENT,
+            _APPEALED,
+            "level",
+            "decided_at",
+            "updated_at",
+            "authorization_token",
+        )
     )
 
 

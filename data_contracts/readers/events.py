@@ -62,6 +62,7 @@ EVENTS: Final[Mapping[str, pl.Schema]] = {
             "action_code": pl.String,
             "reason_codes": _TEXTS,
             "decided_at": pl.Datetime("us"),
+            "updated_at": pl.Datetime("us"),  # of FHIR; tells answers of one moment apart
             "extended_flag": pl.Boolean,
             "units_approved": pl.Float64,
             "auth_period_days": pl.Int32,

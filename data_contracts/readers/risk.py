@@ -1,7 +1,7 @@
 """Risk scores of requests that exchanges tell of: CMS-HCC over what is known when they are sent.
 
 Only for Medicare Advantage, whose model it is. A score counts the diagnoses of the request itself,
-and those of the patient's claims that were sent by then and are of services in the year before.
+and those of the patient's claims that were sent on an earlier day, of services in the year before.
 Exchanges hold some of a patient's claims, so it is a lower bound of what CMS would compute; it is
 not normalized.
 """
@@ -19,31 +19,39 @@ UNSCORED: Final = (
     "scores are wanted"
 )
 _YEAR: Final = pl.duration(days=365)
+_IS_SCORED: Final = pl.all_horizontal(
+    pl.col("patient_token", "submitted_at").is_not_null(), pl.col("business_line") == "MA"
+)
 _SCORES: Final = pl.Schema({"request_token": pl.String, "risk_score": pl.Float64})
 
 
-def request_scores(events: Spool) -> pl.LazyFrame:
+def request_scores(first: pl.LazyFrame, events: Spool) -> pl.LazyFrame:
     """`request_token` and `risk_score` of requests of known patients; see the module.
 
     A request whose patient's birth date or sex is not known has none, nor has any where the library
     is not installed.
 
     Memory: a few numbers for each request of Medicare Advantage.
+
+    Args:
+        first: Items as they were first submitted, with the fields of the event "request".
+        events: All events.
     """
-    if not can_score():
-        return pl.LazyFrame(schema=_SCORES)
-    requests = _requests(events)
+    requests = _requests(first)
     told = _told(events).join(requests.select("patient_token").unique(), on="patient_token")
     on, served = pl.col("on"), pl.col("service_from")
     earlier = (
         requests.select("request_token", "patient_token", "on")
         .join(told, on="patient_token")
-        .filter((pl.col("told_on") <= on) & served.is_between(on - _YEAR, on))
+        # A day has no hour: what was told on the day of the request may have been told after it.
+        .filter((pl.col("told_on") < on) & served.is_between(on - _YEAR, on))
         .group_by("request_token")
         .agg(pl.col("code").unique().alias("earlier"))
     )
+    sex = pl.col("sex")
     people = (
         events.scan("person")
+        .with_columns(pl.when(sex.is_in(["female", "male"])).then(sex).alias("sex"))
         .group_by("patient_token", maintain_order=True)
         .agg(pl.col("birth_date", "sex").drop_nulls().last())
     )
@@ -61,7 +69,7 @@ def request_scores(events: Spool) -> pl.LazyFrame:
         )
         .collect()
     )
-    if rows.is_empty():
+    if rows.is_empty() or not can_score():
         return pl.LazyFrame(schema=_SCORES)
     scores = risk_scores(rows["diagnoses"], rows["age"], rows["sex"])
     return rows.select("request_token", scores.alias("risk_score")).lazy()
@@ -69,29 +77,28 @@ def request_scores(events: Spool) -> pl.LazyFrame:
 
 def note_unscored(events: Spool, findings: Findings) -> None:
     """Count requests that have no score because the library is not installed."""
-    if can_score():
-        return
-    if unscored := int(_requests(events).select(pl.len()).collect().item()):
+    asked = events.scan("request").filter(_IS_SCORED).select(pl.col("request_token").n_unique())
+    unscored = int(asked.collect().item())
+    if unscored and not can_score():
         findings.note(UNSCORED, unscored)
 
 
-def _requests(events: Spool) -> pl.LazyFrame:
-    """`request_token`, `patient_token`, `on` and its diagnoses, `own`, when it was first sent."""
-    known = pl.all_horizontal(pl.col("patient_token", "submitted_at").is_not_null())
-    principal = pl.concat_list("dx_principal").list.drop_nulls()
+def _requests(first: pl.LazyFrame) -> pl.LazyFrame:
+    """`request_token`, `patient_token`, `on` and its diagnoses, `own`, when it was first sent.
+
+    What came later (a patient, a line of business, an item) is not looked at.
+    """
+    sent, principal = pl.col("submitted_at"), pl.concat_list("dx_principal").list.drop_nulls()
     return (
-        events.scan("request")
-        .filter(known & (pl.col("business_line") == "MA"))
+        first.filter(sent == sent.min().over("request_token"))
         .with_columns(pl.concat_list(principal, pl.col("dx_other").fill_null([])).alias("own"))
-        .sort("submitted_at")
         .group_by("request_token", maintain_order=True)
         .agg(
-            pl.col("patient_token").first(),
-            pl.col("submitted_at").first().dt.date().alias("on"),
-            pl.col("own")
-            .filter(pl.col("submitted_at") == pl.col("submitted_at").first())
-            .explode(),
+            pl.col("patient_token", "business_line", "submitted_at").first(),
+            pl.col("own").explode(),
         )
+        .filter(_IS_SCORED)
+        .with_columns(sent.dt.date().alias("on"))
     )
 
 

@@ -128,6 +128,8 @@ def reject_short_lines(
         _reject_other_encodings(path)
         raise _unreadable(path, error) from None
     if over_several_lines:
+        if and_long:
+            _reject_long_records(path, separator)
         return
     if short:
         raise ReaderError(
@@ -139,6 +141,18 @@ def reject_short_lines(
             f"{path}: {long} line{'s have' if long > 1 else ' has'} more cells than the header "
             "line, so that its columns are shifted; is a separator in a cell that is not quoted?"
         )
+
+
+def _reject_long_records(path: Path, separator: str) -> None:
+    """Refuse a CSV file with records of more cells than the header: polars reads all columns."""
+    frame = pl.scan_csv(path, separator=separator, infer_schema=False, glob=False)
+    try:
+        frame.select(pl.all().null_count()).collect(engine="streaming")
+    except UNREADABLE:
+        raise ReaderError(
+            f"{path}: a record has more cells than the header line, so that its columns are "
+            "shifted; is a separator in a cell that is not quoted?"
+        ) from None
 
 
 def _are_plain_lines(data: mmap.mmap, columns: int, separator: str) -> bool:

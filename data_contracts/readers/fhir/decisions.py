@@ -58,12 +58,13 @@ def decision(response: Element, unit: Unit) -> None:
     if not codes:
         unit.note("a ClaimResponse that tells no action")
         return
-    action = combined(codes)
+    action, meta = combined(codes), response.child("meta")
     event: dict[str, object] = {
         "request_token": token,
         "action_code": action,
         "reason_codes": _reasons(response, reviews, unit),
         "decided_at": moment(response, "created", unit.notes),
+        "updated_at": moment(meta, "lastUpdated", unit.notes) if meta else None,
     }
     if action in CERTIFIED:
         payer = unit.directory.payer(response.child("insurer")) or (asked.payer if asked else None)

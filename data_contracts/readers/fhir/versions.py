@@ -24,6 +24,7 @@ _NO_CONTENT: Final = frozenset({"meta", "text"})
 _MOST_DIGITS: Final = 18
 
 TWIN: Final = "a resource that stands twice, counted once"
+RETRACTED: Final = "a version of a resource that was entered in error, as a later one says"
 OLDER: Final = "an older version of a resource, of which the latest counts"
 UNCLEAR: Final = "a resource that stands twice and differs, with no later version; the first counts"
 
@@ -38,6 +39,7 @@ class _Copy:
         bundle: The same of the bundle that holds it; None if it stands alone.
         updated: When it was as it stands here: `meta.lastUpdated`, else when its bundle was made.
         version: `meta.versionId`, where it is a number.
+        in_error: Whether it says that it was entered in error.
         content: Digest of all but `meta` and narrative, whatever its order and blanks.
     """
 
@@ -45,6 +47,7 @@ class _Copy:
     bundle: int | None
     updated: datetime | None
     version: int | None
+    in_error: bool
     content: bytes
 
     def is_later(self, other: "_Copy") -> bool:
@@ -89,7 +92,7 @@ class Versions:
                         self._counts[name] = replace(copy, where=first.where, bundle=first.bundle)
 
     def fault(self, resource: Element) -> str | None:
-        """Why a copy does not count: `TWIN`, `OLDER` or `UNCLEAR`; None if it does.
+        """Why a copy does not count: `TWIN`, `OLDER`, `RETRACTED`, `UNCLEAR`; None if it does.
 
         Raises:
             ReaderError: Its version or time is not what FHIR says.
@@ -101,7 +104,9 @@ class Versions:
             return None
         copy = _copy(resource)
         is_twin = copy.content == counting.content
-        if not is_twin and counting.is_later(copy):
+        if not is_twin and counting.is_later(copy) and counting.bundle not in self._refused:
+            if counting.in_error:
+                return RETRACTED
             first = self._older.setdefault(copy.content, copy.where)
             return OLDER if first == copy.where else TWIN
         if counting.bundle in self._refused:
@@ -127,6 +132,7 @@ def _copy(resource: Element) -> _Copy:
         _where(bundle) if bundle else None,
         updated,
         int(version) if is_number else None,
+        resource.text("status") == "entered-in-error",
         hashlib.blake2b(json.dumps(content, sort_keys=True).encode(), digest_size=16).digest(),
     )
 

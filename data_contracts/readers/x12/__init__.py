@@ -59,7 +59,7 @@ def read_x12(
         reader.read(file)
         if progress is not None:
             progress(file)
-    if reader.left_out and not reader.kept:
+    if reader.left_out and not reader.kept and not findings.refused:
         raise ReaderError(
             f"{path}: nothing but {reader.left_out} test interchange(s) (ISA15 is not P), which "
             'are not read as private data. If all of this site is a test, set origin = "synthetic"'
