@@ -2,8 +2,8 @@
 
 Most columns of a table hold few values again and again. Each is looked at when it is first met;
 from then on a row only asks whether its value is known, and takes the typed value that was made.
-Tokens do not repeat, but one look is enough for all rules on them.
-What no value can tell alone (rules between fields, empty cells, keys) is left to the contract.
+Tokens do not repeat, but one look at each is enough for all rules on them. What no value can tell
+alone (rules between fields, empty cells, keys) is left to the contract.
 """
 
 from collections.abc import Mapping
