@@ -158,6 +158,12 @@ def test_a_name_that_looks_like_a_value_is_told_by_its_place(name: str) -> None:
     assert repr(name) not in message
 
 
+def test_a_name_that_no_column_bears_hides_its_neighbours_too() -> None:
+    message = told(["Kowalski", "4711"], ["channel"])
+    assert "Kowalski" not in message
+    assert "4711" not in message
+
+
 def test_beside_a_name_that_looks_like_a_value_no_unknown_name_is_shown() -> None:
     message = told(["SMITH", "JANE", "A1", "ssn"], ["channel"])
     places = ", ".join(f"column {place} (whose name may be a value)" for place in (2, 3, 4))

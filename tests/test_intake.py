@@ -324,6 +324,17 @@ def test_a_line_of_more_cells_is_refused_whichever_columns_are_read(
         scan(path, ignore=ignore).collect()
 
 
+def test_a_long_record_is_refused_though_quoted_cells_run_over_lines_and_are_ignored(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "t.csv"
+    path.write_text('a,NOTE,b\n1,"x\ny",2\n3,z,4,5\n', encoding="utf-8")
+    with pytest.raises(ReaderError, match="a record has more cells than the header line"):
+        scan(path, ignore=["NOTE"])
+    path.write_text('a,NOTE,b\n1,"x\ny",2\n3,"z,4",5\n', encoding="utf-8")
+    assert scan(path, ignore=["NOTE"]).collect().rows() == [("1", "2"), ("3", "5")]
+
+
 def test_quoted_commas_and_line_breaks_do_not_make_a_line_short(tmp_path: Path) -> None:
     path = tmp_path / "t.csv"
     path.write_text('a,b\n"x, ""y"", z",1\n5" pipe,6" pipe\n', encoding="utf-8")

@@ -275,6 +275,15 @@ def test_the_block_is_toml_and_maps_the_sample_once_the_rest_is_ignored(export: 
         assert set(mapped[name].drop_nulls()) <= allowed
 
 
+def test_a_doubtful_column_of_a_list_is_commented_out_alone() -> None:
+    frame = sample(
+        DX1=["I10"], DX2=["E11.9", "I10"], DX3=["N18.30", "E11.9"], DX4=["x y", "none", "?", "I10"]
+    )
+    block = to_commented_toml(propose(frame, REQUEST.schema, source="t.csv"), REQUEST, "t.csv")
+    assert 'dx_other = ["DX2", "DX3"]  # 1.00: a usual name; 100%' in block
+    assert '\n# dx_other = "DX4"  # 0.55: a usual name; 25% of 4' in block
+
+
 def test_values_that_look_like_somebody_are_not_shown_among_codes() -> None:
     frame = sample(
         DX=["I10"], UOM=["days", "visits", "hours", "Jane Doe", "123-45-6789", "pallets"]

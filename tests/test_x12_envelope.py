@@ -196,6 +196,16 @@ def test_sources_that_hold_nothing_but_tests_are_an_error_that_says_what_to_do(
         read(text, events, tmp_path)
 
 
+def test_a_refusal_is_not_hidden_behind_tests(events: Spool, tmp_path: Path) -> None:
+    cut = interchange(group(REMITTANCE), control=2).rpartition("IEA")[0]
+    findings = Findings("quarantine")
+    (tmp_path / "a.x12").write_text(interchange(group(REMITTANCE), usage="T") + cut)
+    read_x12(tmp_path / "a.x12", events, CROSSWALK, findings)
+    assert len(findings.refused) == 1
+    assert "no end (IEA)" in findings.refused[0]
+    assert findings.notes == {LEFT_OUT: 1}
+
+
 def test_the_envelope_of_a_test_interchange_is_checked_for_what_may_hide_behind_it(
     events: Spool, tmp_path: Path
 ) -> None:
