@@ -15,11 +15,12 @@ import polars as pl
 
 from data_contracts.catalog import CONTRACTS
 from data_contracts.conform import EMPTY_LIST, LIST_SEPARATOR
-from data_contracts.intake import RowCounts, read_tables, valid_batches
+from data_contracts.intake import RowCounts, read_table, valid_batches
 from data_contracts.manifest import SiteManifest
 from data_contracts.readers.findings import Findings
 from data_contracts.sources import opened
 from data_contracts.synthetic.generate import generate
+from experiments.benchmarks.memory import anonymous_memory
 
 REQUESTS = 50_000
 TABLES = ("pa_request", "pa_decision", "claim_payment", "clinical_outcome")
@@ -73,24 +74,19 @@ def measure(file: Path, how: str) -> None:
     table = file.stem
     manifest = SiteManifest("payer-1", "payer", {table: file}, origin="synthetic")
     wall, cpu = time.perf_counter(), time.process_time()
-    if how == "memory":
-        valid = read_tables(manifest)[table].rows.height
-    else:
-        with opened(manifest, Findings()) as sources:
+    with anonymous_memory() as samples, opened(manifest, Findings()) as sources:
+        if how == "memory":
+            valid = read_table(table, sources, manifest).rows.height
+        else:
             contract = CONTRACTS[table]
             batches = valid_batches(contract, sources.of(table), manifest, RowCounts())
             valid = sum(batch.height for batch in batches)
     wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
     sys.stdout.write(
         f"{file.name:24} {how:8} {valid:,} rows, {file.stat().st_size / 1e6:.0f} MB: "
-        f"{valid / wall / 1e6:.2f} M rows/s ({cpu / wall:.1f} cores), peak RSS {_peak():.0f} MB\n"
+        f"{valid / wall / 1e6:.2f} M rows/s ({cpu / wall:.1f} cores), anonymous memory at most "
+        f"{max(samples):.0f} MB\n"
     )
-
-
-def _peak() -> float:
-    """Peak memory of this process in MB; `getrusage` would count its parent's, too."""
-    status = Path("/proc/self/status").read_text(encoding="ascii")
-    return int(status.partition("VmHWM:")[2].split()[0]) / 1024
 
 
 if __name__ == "__main__":

@@ -3,13 +3,12 @@
 Run with `python -m experiments.benchmarks.omop_throughput [PATIENTS] [KIND]`. The extract is made
 up, as CSV or Parquet files: a patient has 8 visits on average (a tenth of them stays) in six years,
 20 laboratory values, each visit a condition and a cost. It is read in a process of its own, and
-memory is sampled as what no file on disk backs (RssAnon): pages of mapped files can be given back.
+memory is what no file on disk backs.
 """
 
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 from pathlib import Path
 from typing import Any, Final
@@ -22,6 +21,7 @@ from data_contracts.readers.events import private_folder
 from data_contracts.readers.findings import Findings
 from data_contracts.readers.omop.reading import omop_outcomes
 from data_contracts.sources import Source
+from experiments.benchmarks.memory import anonymous_memory
 
 VISITS, MEASUREMENTS = 8, 20
 DAYS: Final = 6 * 365
@@ -103,32 +103,16 @@ def write(folder: Path, patients: int, kind: str) -> None:
 
 def read(folder: Path) -> None:
     """Read the extract batch by batch, and print how fast."""
-    stop, samples = threading.Event(), [_anonymous()]
-
-    def sample() -> None:
-        while not stop.wait(0.01):
-            samples.append(_anonymous())
-
-    sampler = threading.Thread(target=sample)
-    sampler.start()
     wall, cpu = time.perf_counter(), time.process_time()
-    with private_folder(folder) as private:
+    with private_folder(folder) as private, anonymous_memory() as samples:
         rows = omop_outcomes(folder / "omop", Tokens(bytes(32)), "site-1", Findings(), private)
         count = sum(batch.height for batch in Source.told("extract", *rows).batches())
     wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
-    stop.set()
-    sampler.join()
     size = sum(file.stat().st_size for file in (folder / "omop").iterdir()) / 1e6
     sys.stdout.write(
         f"{count:,} rows from {size:.0f} MB in {wall:.1f} s ({cpu / wall:.1f} cores), anonymous "
         f"memory at most {max(samples):.0f} MB, {samples[0]:.0f} MB before\n"
     )
-
-
-def _anonymous() -> float:
-    """Resident memory of this process that no file backs, in MB (Linux counts in kB)."""
-    status = Path("/proc/self/status").read_text(encoding="ascii")
-    return int(status.partition("RssAnon:")[2].split()[0]) / 1e3
 
 
 if __name__ == "__main__":
