@@ -10,7 +10,7 @@ from data_contracts.errors import GroundTruthError
 from data_contracts.manifest import SiteManifest
 from federation.messages import decode_request, encode_answer
 from federation.plan import RunPlan
-from federation.site import answer, greet, reasons_kept_at_site
+from federation.site import answer, charged, greet, reasons_kept_at_site
 
 app = ClientApp()
 
@@ -27,6 +27,7 @@ def hello(message: Message, context: Context) -> Message:
         with reasons_kept_at_site(manifest):
             if (offer := greet(file, _plan(context), run)) is not None:
                 said |= {"key": offer.public_key, "signature": offer.signature}
+                said["charged"] = charged(file, run)
     except GroundTruthError as error:
         said["refusal"] = str(error)
     return Message(RecordDict({"config": ConfigRecord(said)}), reply_to=message)

@@ -10,8 +10,9 @@ from dataclasses import asdict
 from pathlib import Path
 
 from data_contracts.errors import GroundTruthError
+from federation.checkpoint import Dropout, RoundRecord
 from federation.settings import parse
-from federation.strategy import Dropout, RoundRecord, SiteFailureError, TrainingResult
+from federation.strategy import SiteFailureError, TrainingResult
 from models.evaluation import Evaluation
 from models.families import read_model
 

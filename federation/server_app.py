@@ -5,6 +5,7 @@ from pathlib import Path
 from flwr.app import Context
 from flwr.serverapp import Grid, ServerApp
 
+from federation.exchange import Patience
 from federation.identity import Registry
 from federation.plan import RunPlan
 from federation.results import write_failure, write_result
@@ -20,7 +21,9 @@ def main(grid: Grid, context: Context) -> None:
     try:
         plan = RunPlan.from_json(str(context.run_config["plan"]))
         registry = Registry.load(Path(str(context.run_config["registry"])))
-        result = run(grid, plan, registry=registry, timeout=float(context.run_config["timeout"]))
+        seconds = float(context.run_config["timeout"])
+        patience = Patience(quorum_seconds=seconds, round_seconds=seconds)
+        result = run(grid, plan, registry=registry, patience=patience)
     except Exception as error:
         write_failure(file, error)
         raise

@@ -136,6 +136,15 @@ def greet(manifest_file: Path, plan: RunPlan, run: str) -> KeyOffer | None:
     return RunState(folder, run).keys().offer(identity, manifest.name, run, plan.digest)
 
 
+def charged(manifest_file: Path, run: str) -> list[str]:
+    """The releases of a run that this site has charged, as "step number"; they tell of no row.
+
+    A coordinator that was broken off holds them against what it has asked.
+    """
+    ledger = open_ledger(manifest_file, SiteManifest.load(manifest_file))
+    return [f"{charge.step} {charge.round}" for _, charge in ledger.charges() if charge.run == run]
+
+
 def answer(manifest_file: Path, plan: RunPlan, request: Request) -> Answer | Upload:
     """A site's answer to one query: a sum over its patients with the noise that the plan asks.
 

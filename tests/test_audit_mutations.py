@@ -27,7 +27,8 @@ from federation.messages import Answer, Request
 from federation.plan import RunPlan
 from federation.secure_sum import Upload
 from federation.settings import PrivacySettings
-from federation.strategy import RoundRecord, SiteFailureError, run
+from federation.checkpoint import RoundRecord
+from federation.strategy import SiteFailureError, run
 from models.clipping import clipped_patient_counts, clipped_patient_sum
 from models.discrete_gaussian import discrete_gaussian
 from models.mechanisms import GaussianSum, SeededNoise
@@ -250,7 +251,7 @@ def rounds_without_a_site(
 
     @server.main()
     def main(grid: Grid, context: Context) -> None:
-        rounds.extend(run(grid, plan, registry=registry, timeout=30.0).rounds)
+        rounds.extend(run(grid, plan, registry=registry).rounds)
 
     nodes = [{"site": str(folder / "site.toml")} for folder in folders]
     run_in_process(server, federation.client_app.app, nodes, {"plan": plan.to_json()})

@@ -50,7 +50,6 @@ ROUNDS: Final = 3
 _COMPANY = 200
 """Rows of other patients beside whom the effect of a canary is measured."""
 
-_TIMEOUT = 600.0  # seconds
 
 
 @dataclass(frozen=True, slots=True)
@@ -220,7 +219,6 @@ def _carry_out(
             grid,
             plan,
             registry=registry,
-            timeout=_TIMEOUT,
             observe=lambda query, total: opened.append((query, total)),
         )
 

@@ -1,0 +1,186 @@
+"""App bundles: the code that a coordinator asks sites to run, as one file with one SHA-256.
+
+A bundle is a Flower App Bundle (FAB): a zip archive of Python packages and a `pyproject.toml` that
+names the apps in them. `installed_bundle` makes it from the release that is installed here, byte
+for byte the same on every machine, so a site can see whether it is asked to run what it has
+installed, or something else.
+"""
+
+import difflib
+import hashlib
+import io
+import zipfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from importlib.metadata import version
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Final
+
+import tomli_w
+from flwr.cli.build import build_fab_from_files
+
+from data_contracts.errors import GroundTruthError
+
+PACKAGES: Final = ("data_contracts", "models", "federation")
+"""What travels to a site: everything below experiments."""
+_LEFT_OUT: Final = "federation/deployment/"  # runs apps, and is none
+_SUFFIXES: Final = (".py", ".json", ".yaml")
+_MAX_BYTES: Final = 10_000_000
+_MAX_FILES: Final = 2_000
+_PROJECT, _CONTENT = "pyproject.toml", ".info/CONTENT"
+
+
+class BundleError(GroundTruthError):
+    """A file is no app bundle, or one that cannot be used."""
+
+
+@dataclass(frozen=True, slots=True)
+class Bundle:
+    """An app bundle.
+
+    Attributes:
+        content: The file, as it is sent.
+        sha256: SHA-256 of the file, hexadecimal. It names the bundle everywhere.
+        files: Path in the bundle -> content.
+    """
+
+    content: bytes
+    sha256: str
+    files: Mapping[str, bytes]
+
+    @classmethod
+    def read(cls, content: bytes) -> "Bundle":
+        """The bundle in a file.
+
+        Raises:
+            BundleError: It is none, or its paths lead out of it, or it is too large.
+        """
+        if len(content) > _MAX_BYTES:
+            raise BundleError(f"an app bundle has at most {_MAX_BYTES:,} bytes; this one has more")
+        try:
+            with zipfile.ZipFile(io.BytesIO(content)) as archive:
+                entries = archive.infolist()
+                unpacked = sum(entry.file_size for entry in entries)
+                if len(entries) > _MAX_FILES or unpacked > 10 * _MAX_BYTES:
+                    raise BundleError("an app bundle has no such number or size of files")
+                if len({entry.filename for entry in entries}) != len(entries):
+                    raise BundleError("an app bundle holds each file once; this one does not")
+                files = {
+                    entry.filename: archive.read(entry) for entry in entries if not entry.is_dir()
+                }
+        except (zipfile.BadZipFile, ValueError, OSError, RuntimeError, NotImplementedError):
+            raise BundleError("this is no app bundle (a zip archive that can be read)") from None
+        if not all(_is_inside(name) for name in files) or _PROJECT not in files:
+            raise BundleError("this is no app bundle: a path leads out of it, or it has no project")
+        return cls(content, hashlib.sha256(content).hexdigest(), files)
+
+    @property
+    def code(self) -> Mapping[str, bytes]:
+        """The files but for the list of their digests, which follows from them."""
+        return {name: content for name, content in self.files.items() if name != _CONTENT}
+
+    def unpack(self, folder: Path) -> None:
+        """Write the files below an empty folder."""
+        for name, content in self.code.items():
+            file = folder / name
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_bytes(content)
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """What differs between two bundles in one file.
+
+    Attributes:
+        file: Its path.
+        kind: "added", "removed" or "changed".
+        added: Lines that are new.
+        removed: Lines that are gone.
+    """
+
+    file: str
+    kind: str
+    added: int
+    removed: int
+
+
+@cache
+def installed_bundle() -> Bundle:
+    """The bundle of the release that is installed here."""
+    files: dict[str, bytes | Path] = {_PROJECT: _project().encode()}
+    for package in PACKAGES:
+        found = find_spec(package)
+        assert found is not None  # noqa: S101 - this package is one of them
+        for place in found.submodule_search_locations or ():
+            folder = Path(place)
+            for file in sorted(folder.rglob("*")):
+                name = f"{package}/{file.relative_to(folder).as_posix()}"
+                if file.suffix in _SUFFIXES and not name.startswith(_LEFT_OUT):
+                    files[name] = file
+    content, _ = build_fab_from_files(files)
+    return Bundle.read(content)
+
+
+def changes(old: Bundle, new: Bundle) -> tuple[Change, ...]:
+    """The files in which two bundles differ, by path."""
+    found = []
+    for name in sorted({*old.code, *new.code}):
+        before, after = old.code.get(name), new.code.get(name)
+        if before == after:
+            continue
+        kind = "added" if before is None else "removed" if after is None else "changed"
+        lines = list(_diff(before, after, name))[2:]
+        added = sum(line.startswith("+") for line in lines)
+        found.append(Change(name, kind, added, sum(line.startswith("-") for line in lines)))
+    return tuple(found)
+
+
+def difference(old: Bundle, new: Bundle) -> str:
+    """The same line by line, as a unified diff, for people to read."""
+    return "\n".join(
+        line
+        for change in changes(old, new)
+        for line in _diff(old.code.get(change.file), new.code.get(change.file), change.file)
+    )
+
+
+def _diff(before: bytes | None, after: bytes | None, name: str) -> list[str]:
+    old, new = (
+        (content or b"").decode("utf-8", errors="backslashreplace").splitlines()
+        for content in (before, after)
+    )
+    return list(difflib.unified_diff(old, new, f"approved/{name}", f"offered/{name}", lineterm=""))
+
+
+def _is_inside(name: str) -> bool:
+    parts = name.split("/")
+    return not name.startswith("/") and "\\" not in name and not {"", ".", ".."} & set(parts)
+
+
+def _project() -> str:
+    """A project file with what Flower asks for and no more."""
+    return tomli_w.dumps(
+        {
+            "project": {
+                "name": "shared-ground-truth",
+                "version": version("shared-ground-truth"),
+                "description": "groundtruth's apps at the coordinator and at the sites",
+                "license": "Apache-2.0",
+            },
+            "tool": {
+                "flwr": {
+                    "app": {
+                        "publisher": "groundtruth",
+                        "components": {
+                            "serverapp": "federation.server_app:app",
+                            "clientapp": "federation.client_app:app",
+                        },
+                        # All that a coordinator can set, and a site sees: the run plan.
+                        "config": {"plan": ""},
+                    }
+                }
+            },
+        }
+    )

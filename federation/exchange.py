@@ -1,0 +1,169 @@
+"""Messages to sites and back, over a network that loses some of them.
+
+Every request may be sent again: a site answers the same request with the same bytes and is charged
+once. So silence costs time, never privacy: who does not answer is asked again until time is up.
+"""
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from flwr.app import Message, RecordDict
+from flwr.common.constant import ErrorCode
+from flwr.serverapp import Grid
+
+_LOST: Final = frozenset(
+    {
+        ErrorCode.MESSAGE_UNAVAILABLE,
+        ErrorCode.REPLY_MESSAGE_UNAVAILABLE,
+        ErrorCode.NODE_UNAVAILABLE,
+        ErrorCode.CLIENT_APP_CRASHED,
+    }
+)
+"""Errors after which the same question may well be answered."""
+_AFTER_AN_ERROR_SECONDS: Final = 2.0
+
+
+@dataclass(frozen=True, slots=True)
+class Patience:
+    """How long a coordinator waits for sites.
+
+    Attributes:
+        quorum_seconds: For the sites to come and greet.
+        round_seconds: For the answers of one round.
+        ask_again_seconds: For an answer before it is asked for again; twice as long each time.
+        poll_seconds: Between two looks at what has come.
+    """
+
+    quorum_seconds: float = 900.0
+    round_seconds: float = 900.0
+    ask_again_seconds: float = 10.0
+    poll_seconds: float = 0.2
+
+    def __post_init__(self) -> None:
+        if min(self.quorum_seconds, self.round_seconds, self.ask_again_seconds) <= 0:
+            raise ValueError("a coordinator's patience is counted in seconds above 0")
+
+
+PATIENCE: Final = Patience()
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """Why a site gave no answer.
+
+    Attributes:
+        reason: In words.
+        silent: Whether nothing came from the site itself, so that it may come back as it was.
+    """
+
+    reason: str
+    silent: bool
+
+
+class Post:
+    """Messages of one kind that were sent, and what came back.
+
+    Args:
+        grid: Flower's grid, whichever engine is behind it.
+    """
+
+    def __init__(self, grid: Grid) -> None:
+        self._grid = grid
+        self._waiting: dict[str, int] = {}
+
+    def send(self, node: int, content: RecordDict, kind: str, group: str = "") -> bool:
+        """Send a message to a node; whether the engine has taken it."""
+        message = Message(content, dst_node_id=node, message_type=kind, group_id=group)
+        sent = [each for each in self._grid.push_messages([message]) if each]
+        self._waiting |= dict.fromkeys(sent, node)
+        return bool(sent)
+
+    def collect(self) -> list[tuple[int, Message]]:
+        """The node and the reply, or the error, of every message that was answered by now."""
+        if not self._waiting:
+            return []
+        replies = []
+        for reply in self._grid.pull_messages(list(self._waiting)):
+            # Not by the sender: Flower answers in its own name for a node that it has lost.
+            node = self._waiting.pop(reply.metadata.reply_to_message_id, None)
+            if node is not None:
+                replies.append((node, reply))
+        return replies
+
+
+def ask_all(
+    grid: Grid,
+    content: RecordDict,
+    nodes: Mapping[str, int],
+    kind: str,
+    patience: Patience,
+    *,
+    group: str = "",
+) -> tuple[dict[str, Message], dict[str, Failure]]:
+    """Ask every site the same, and again where no answer comes, until time is up.
+
+    Args:
+        grid: Flower's grid.
+        content: The question.
+        nodes: Site's name -> its node; 0 for a site that has none at the moment.
+        kind: Type of the message.
+        patience: How long to wait.
+        group: Name of the round, for Flower's logs.
+
+    Returns:
+        The reply of every site that gave one, and why every other gave none.
+    """
+    post, start = Post(grid), time.monotonic()
+    names = {node: name for name, node in nodes.items()}
+    reasons = {name: Failure(f"{name}: not online", silent=True) for name in nodes}
+    open_ = {name: node for name, node in nodes.items() if node}
+    unheard = set(open_)
+    replies: dict[str, Message] = {}
+    due = dict.fromkeys(nodes, start)
+    pause = dict.fromkeys(nodes, patience.ask_again_seconds)
+    activated: dict[int, str] = {}
+    while open_:
+        now = time.monotonic()
+        since = {node.node_id: node.last_activated_at for node in grid.get_nodes()}
+        for name, node in open_.items():
+            if activated.get(node, since.get(node)) != since.get(node):
+                due[name] = now  # it has started anew since, and knows nothing of the question
+            activated[node] = since.get(node, "")
+            if now >= due[name]:
+                post.send(node, content, kind, group)
+                due[name], pause[name] = now + pause[name], 2 * pause[name]
+        for node, reply in post.collect():
+            if (name := names[node]) not in open_:
+                continue  # it was asked twice, and has answered twice
+            if not reply.has_error():
+                replies[name] = reply
+            elif reply.error.code in _LOST:
+                unheard.discard(name)
+                reasons[name] = Failure(reason_of(name, reply), silent=True)
+                due[name] = min(due[name], now + _AFTER_AN_ERROR_SECONDS)
+                continue
+            else:
+                reasons[name] = Failure(reason_of(name, reply), silent=False)
+            del open_[name]
+        if time.monotonic() - start > patience.round_seconds:
+            break
+        if open_:
+            time.sleep(patience.poll_seconds)
+    for name in set(open_) & unheard:
+        words = f"no answer within {patience.round_seconds:.0f} s from {name}"
+        reasons[name] = Failure(words, silent=True)
+    return replies, {name: reasons[name] for name in nodes if name not in replies}
+
+
+def reason_of(name: str, reply: Message) -> str:
+    """The last line of what a site reports, without Python's dressing."""
+    text = (reply.error.reason or "").strip()
+    line = text.splitlines()[-1] if text else "no reason given"
+    # Flower's client process says <class 'X'>:<'message'>, and Ray puts its own words around it.
+    line = line.rpartition("ClientAppException occurred. Message: ")[2]
+    if ":<" in line:
+        line = line.partition(":<")[2]
+    line = line.removesuffix("'>").removesuffix(">").lstrip("'")
+    return line if "site " in line else f"{name}: {line}"
