@@ -85,7 +85,7 @@ class Runtime:
             given = client.AcquireTask(AcquireTaskRequest(supported_task_types=[kind]))
         if not (given.HasField("task") and given.token):
             return None
-        return Task(self, given.token, given.task.run_id)
+        return Task(self, given.token, given.task.run_id, given.task.task_id)
 
     def _client(self, *interceptors: ProtobufClientInterceptor) -> RuntimeHttpClient:
         return RuntimeHttpClient.from_server_address(
@@ -102,11 +102,12 @@ class Task:
     Attributes:
         token: Shows Flower that it is ours.
         run_id: Flower's number of the run.
+        task_id: Flower's number of the task.
         lost: Set when Flower has given the task up.
     """
 
-    def __init__(self, runtime: Runtime, token: str, run_id: int) -> None:
-        self.token, self.run_id = token, run_id
+    def __init__(self, runtime: Runtime, token: str, run_id: int, task_id: int) -> None:
+        self.token, self.run_id, self.task_id = token, run_id, task_id
         self.lost = threading.Event()
         self._client = runtime._client(RuntimeTokenHttpInterceptor(token))
         self._done = threading.Event()
