@@ -4,8 +4,10 @@ import ipaddress
 import re
 from dataclasses import dataclass
 
+IPAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
+
 _LABEL = r"(?!-)[a-z0-9-]{1,63}(?<!-)"
-_HOST_PATTERN = rf"(?=.{{1,253}}$){_LABEL}(\.{_LABEL})*"
+_NAME_PATTERN = rf"(?=.{{1,253}}$)({_LABEL}\.)*(?![0-9]+$){_LABEL}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,17 +32,17 @@ class Address:
         host, _, port = text.lower().rpartition(":")
         bracketed = host.startswith("[") and host.endswith("]")
         host = host[1:-1] if bracketed else host
-        known = cls(host, int(port)) if re.fullmatch(r"[1-9][0-9]{0,4}", port, re.ASCII) else None
-        if known is None or known.port > 65_535 or bracketed != (":" in host):
+        number = int(port) if re.fullmatch(r"[1-9][0-9]{0,4}", port, re.ASCII) else 0
+        if not 1 <= number <= 65_535 or bracketed != (":" in host):
             raise ValueError(
                 "an address is HOST:PORT, such as federation.example.org:9092 or "
                 "[2001:db8::7]:9092; it names no scheme and no path"
             )
-        if known.ip is None and (
-            not re.fullmatch(_HOST_PATTERN, host, re.ASCII) or re.fullmatch(r"[0-9.]+", host)
-        ):
+        ip = _ip(host)
+        # Names whose last part is a number are misspelt IP addresses (RFC 3696 section 2).
+        if ip is None and not re.fullmatch(_NAME_PATTERN, host, re.ASCII):
             raise ValueError("the host of an address is a DNS name or an IP address")
-        return known
+        return cls(str(ip or host), number)
 
     @classmethod
     def of_server(cls, text: str) -> "Address":
@@ -58,13 +60,17 @@ class Address:
         return address
 
     @property
-    def ip(self) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
+    def ip(self) -> IPAddress | None:
         """The host as an IP address; None if it is a name."""
-        try:
-            return ipaddress.ip_address(self.host)
-        except ValueError:
-            return None
+        return _ip(self.host)
 
     def __str__(self) -> str:
         host = f"[{self.host}]" if ":" in self.host else self.host
         return f"{host}:{self.port}"
+
+
+def _ip(host: str) -> IPAddress | None:
+    try:
+        return ipaddress.ip_address(host)
+    except ValueError:
+        return None

@@ -26,6 +26,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from data_contracts.errors import GroundTruthError
 from federation.deployment.addresses import Address
+from federation.identity import fingerprint
 
 AUTHORITY_DAYS: Final = 3652
 SERVER_DAYS: Final = 397
@@ -90,8 +91,12 @@ def make_server(authority: Issued, address: Address, now: datetime | None = None
     return _issued(certificate, key)
 
 
-def read_certificate(pem: bytes) -> x509.Certificate:
+def read_certificate(pem: bytes, where: str) -> x509.Certificate:
     """One certificate in PEM.
+
+    Args:
+        pem: The text.
+        where: Where it stands, for the message.
 
     Raises:
         CertificateError: It is none.
@@ -99,24 +104,33 @@ def read_certificate(pem: bytes) -> x509.Certificate:
     try:
         return x509.load_pem_x509_certificate(pem)
     except ValueError:
-        raise CertificateError("this is no X.509 certificate in PEM form") from None
+        raise CertificateError(f"{where} holds no X.509 certificate in PEM form") from None
 
 
-def read_authority(pem: bytes) -> x509.Certificate:
+def read_authority(pem: bytes, where: str) -> x509.Certificate:
     """An authority's certificate, and nothing else beside it.
+
+    Args:
+        pem: The text.
+        where: Where it stands, for the message.
 
     Raises:
         CertificateError: It is something else.
     """
-    certificate = read_certificate(pem)
+    certificate = read_certificate(pem, where)
     try:
         basic = certificate.extensions.get_extension_for_class(x509.BasicConstraints).value
         certificate.verify_directly_issued_by(certificate)
     except (x509.ExtensionNotFound, ValueError, TypeError, InvalidSignature):
-        raise CertificateError("this is not the certificate of a network's authority") from None
+        raise CertificateError(f"{where} holds no network's authority") from None
     if not basic.ca or certificate.public_bytes(Encoding.PEM).split() != pem.split():
-        raise CertificateError("this is not the certificate of a network's authority alone")
+        raise CertificateError(f"{where} holds something else than a network's authority")
     return certificate
+
+
+def authority_fingerprint(authority: x509.Certificate) -> str:
+    """Fingerprint of an authority, as coordinator and site read it aloud to each other."""
+    return fingerprint(authority.public_bytes(Encoding.DER))
 
 
 def days_left(certificate: x509.Certificate, now: datetime | None = None) -> int:
@@ -192,7 +206,7 @@ def _usage(
 
 
 def _pair(authority: Issued) -> tuple[x509.Certificate, ec.EllipticCurvePrivateKey]:
-    certificate = read_authority(authority.certificate)
+    certificate = read_authority(authority.certificate, "the authority's file")
     try:
         key = load_pem_private_key(authority.key, password=None)
     except (ValueError, TypeError, UnsupportedAlgorithm):

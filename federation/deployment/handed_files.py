@@ -7,16 +7,17 @@ import tomllib
 from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
-from typing import Final, TypeVar
+from typing import Final, TypeVar, get_args
 
 from data_contracts.compatibility import VersionError, parse_version
 from data_contracts.errors import GroundTruthError
+from data_contracts.fields import Role
 from data_contracts.vocabulary import PSEUDONYM_PATTERN
 from federation.settings import ConfigError, parse
 
 T = TypeVar("T")
 
-ROLES: Final = ("payer", "provider")
+ROLES: Final = get_args(Role)
 _MAX_BYTES = 65_536
 _MAX_CONTRACTS = 64
 _MAX_WORDS = 200

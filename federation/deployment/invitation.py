@@ -16,7 +16,6 @@ import tomli_w
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
-from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import (
     Encoding,
     PublicFormat,
@@ -36,7 +35,6 @@ from federation.deployment.handed_files import (
     check_release,
     decoded,
     read_handed,
-    release,
 )
 from federation.identity import Identity, fingerprint
 from federation.ledger_chain import canonical
@@ -109,9 +107,9 @@ class Invitation:
         check_release(self.release)
         check_contracts(self.contracts)
         try:
-            read_authority(self.authority.encode())
+            read_authority(self.authority.encode(), "authority")
         except CertificateError as error:
-            raise ValueError(f"authority: {error}") from None
+            raise ValueError(str(error)) from None
         if self.role not in ("", *ROLES):
             raise ValueError(f"role must be {' or '.join(ROLES)}")
 

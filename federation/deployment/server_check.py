@@ -132,13 +132,13 @@ def check_server(address: str, ca_file: Path, *, timeout: float = TIMEOUT) -> Se
 
 def _authority(ca_file: Path) -> x509.Certificate:
     try:
-        return read_authority(ca_file.read_bytes())
-    except (OSError, CertificateError) as error:
-        reason = error.strerror if isinstance(error, OSError) else error
+        content = ca_file.read_bytes()
+    except OSError as error:
         raise CertificateError(
-            f"{ca_file}: the network's authority cannot be read ({reason}); get the invitation "
-            "again from the coordinator and join with it"
+            f"the network's authority, {ca_file}, cannot be read ({error.strerror}): join again "
+            "with the coordinator's invitation"
         ) from None
+    return read_authority(content, str(ca_file))
 
 
 def _certificate(connection: http.client.HTTPSConnection) -> x509.Certificate:
@@ -240,6 +240,6 @@ def _shown(server: Address, timeout: float) -> x509.Certificate | None:
     """The certificate that a server shows, unverified: good for words, for no decision."""
     try:
         pem = ssl.get_server_certificate((server.host, server.port), timeout=timeout)
-        return read_certificate(pem.encode())
+        return read_certificate(pem.encode(), str(server))
     except (OSError, ValueError, CertificateError):
         return None
