@@ -33,7 +33,7 @@ class Address:
         bracketed = host.startswith("[") and host.endswith("]")
         host = host[1:-1] if bracketed else host
         number = int(port) if re.fullmatch(r"[1-9][0-9]{0,4}", port, re.ASCII) else 0
-        if not 1 <= number <= 65_535 or bracketed != (":" in host):
+        if not 1 <= number <= 65_535 or "%" in host or bracketed != (":" in host):
             raise ValueError(
                 "an address is HOST:PORT, such as federation.example.org:9092 or "
                 "[2001:db8::7]:9092; it names no scheme and no path"

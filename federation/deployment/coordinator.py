@@ -1,19 +1,21 @@
 """The coordinator's folder: what `groundtruth coordinator init` writes and all else reads.
 
-coordinator.toml      settings that a person may edit
-tls/                  the network's authority and the server's certificate, with their keys
-invitations/          one per site, to hand out
-members.toml          admitted sites                          see `members`
-peers.toml            their public keys, to hand to every site
-state/                the engine's database and its secret; nobody else's business
-audit.jsonl           what happened
-deploy/               files for the reverse proxy and the service manager
+It holds:
+    coordinator.toml      settings that a person may edit     see `coordinator_settings`
+    tls/                  the network's authority and the server's certificate, with their keys
+    invitations/          one per site, to hand out
+    members.toml          admitted sites                      see `members`
+    peers.toml            their public keys, to hand to every site
+    state/                the engine's database and its secret; nobody else's business
+    audit.jsonl           what happened
+    deploy/               files for the reverse proxy and the service manager
 """
 
 import secrets
 import tomllib
 from collections.abc import Iterable
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Final
 
@@ -30,108 +32,29 @@ from federation.deployment.certificates import (
     read_authority,
     read_certificate,
 )
-from federation.deployment.handed_files import ROLES, check_pseudonym, release
-from federation.deployment.invitation import INVITATION_SUFFIX, Invitation, held_contracts
+from federation.deployment.coordinator_settings import (
+    DEFAULT_BIND,
+    DEFAULT_MULTIPLICITY,
+    SETTINGS_FILE,
+    CoordinatorSettings,
+    NetworkSettings,
+    ServerSettings,
+)
+from federation.deployment.handed_files import release
+from federation.deployment.invitation import (
+    INVITATION_SUFFIX,
+    Invitation,
+    Invited,
+    held_contracts,
+)
 from federation.private_files import private_folder, read_private, write_whole
-from federation.settings import ConfigError, PrivacySettings, parse
+from federation.settings import ConfigError, parse
 
-SETTINGS_FILE: Final = "coordinator.toml"
-DEFAULT_BIND: Final = "127.0.0.1:9092"
-DEFAULT_MULTIPLICITY: Final = PrivacySettings().multiplicity
-_MAX_MULTIPLICITY: Final = 1_000
 _SECRET_BYTES: Final = 32
-
-_SETTINGS = """\
-# What sites and coordinator agree on. After a change of [network] or of the address:
-# groundtruth coordinator renew FOLDER, and hand the new invitations to the sites.
-[network]
-id = "{network}"
-multiplicity = {multiplicity}  # sites at which a patient may stand, for the joint promise
-
-[server]
-address = "{address}"  # HOST:PORT at which sites reach this coordinator
-bind = "{bind}"  # HOST:PORT at which the engine listens, behind the reverse proxy
-"""
 
 
 class CoordinatorError(GroundTruthError):
     """A coordinator's folder cannot be made or used."""
-
-
-@dataclass(frozen=True, slots=True)
-class NetworkSettings:
-    """`[network]`.
-
-    Attributes:
-        id: The network's identifier, a pseudonym.
-        multiplicity: Sites at which a patient may stand, as declared to them.
-    """
-
-    id: str
-    multiplicity: int = DEFAULT_MULTIPLICITY
-
-    def __post_init__(self) -> None:
-        check_pseudonym(self.id, "network id")
-        if not 1 <= self.multiplicity <= _MAX_MULTIPLICITY:
-            raise ValueError(f"multiplicity lies in 1 to {_MAX_MULTIPLICITY}")
-
-
-@dataclass(frozen=True, slots=True)
-class ServerSettings:
-    """`[server]`.
-
-    Attributes:
-        address: HOST:PORT that sites use.
-        bind: HOST:PORT at which the engine listens.
-    """
-
-    address: str
-    bind: str = DEFAULT_BIND
-
-    def __post_init__(self) -> None:
-        Address.of_server(self.address)
-        if Address.parse(self.bind).ip is None:
-            raise ValueError("bind takes an IP address and a port, such as 127.0.0.1:9092")
-
-
-@dataclass(frozen=True, slots=True)
-class CoordinatorSettings:
-    """All of coordinator.toml."""
-
-    network: NetworkSettings
-    server: ServerSettings
-
-
-@dataclass(frozen=True, slots=True)
-class Invited:
-    """A site to invite.
-
-    Attributes:
-        site: Its pseudonym.
-        role: "payer" or "provider"; "" leaves it to the site.
-    """
-
-    site: str
-    role: str = ""
-
-    @classmethod
-    def parse(cls, text: str) -> "Invited":
-        """Read `NAME` or `NAME:ROLE`.
-
-        Raises:
-            CoordinatorError: It is neither.
-        """
-        site, _, role = text.partition(":")
-        try:
-            check_pseudonym(site, "a site's name")
-        except ValueError as error:
-            raise CoordinatorError(str(error)) from None
-        if role not in ("", *ROLES):
-            raise CoordinatorError(
-                f"site {site} can be invited as {' or '.join(ROLES)}: write {site}:ROLE, or the "
-                "name alone to leave it to the site"
-            )
-        return cls(site, role)
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,7 +90,8 @@ class Coordinator:
             multiplicity: Sites at which a patient may stand.
 
         Raises:
-            CoordinatorError: The folder is in use, or an argument cannot be.
+            CoordinatorError: The folder is in use, or the network's name or an address cannot be.
+            InvitationError: A site cannot be invited by this name or in this role.
         """
         invited = [Invited.parse(site) for site in sites]
         network = network or f"network-{secrets.token_hex(2)}"
@@ -186,13 +110,9 @@ class Coordinator:
         made._renew_server()
         made.invite(invited)
         made.members_file.touch()
-        text = _SETTINGS.format(
-            network=made.network,
-            multiplicity=made.multiplicity,
-            address=made.address,
-            bind=made.bind,
-        )
-        write_whole(made.settings_file, text.encode())  # last: a folder that has it is complete
+        write_whole(
+            made.settings_file, settings.text().encode()
+        )  # last: a folder that has it is complete
         return made
 
     @classmethod
@@ -321,6 +241,15 @@ class Coordinator:
         file = self.invitation_file(site)
         return Invitation.load(file) if file.exists() else None
 
+    def invited(self) -> dict[str, str]:
+        """Sites that hold an invitation -> the role that it names, or "".
+
+        Raises:
+            InvitationError: An invitation has been damaged.
+        """
+        files = sorted(self.invitations.glob(f"*{INVITATION_SUFFIX}"))
+        return {each.site: each.role for each in map(Invitation.load, files)}
+
     def invite(self, sites: Iterable[Invited]) -> list[Path]:
         """Write an invitation for each site, in place of an older one."""
         authority = self.ca_certificate.read_text(encoding="ascii")
@@ -356,11 +285,7 @@ class Coordinator:
             PrivateFileError: The authority's key is missing, or open to others.
             CertificateError: It does not belong to the authority's certificate.
         """
-        invited = [
-            Invited(invitation.site, invitation.role)
-            for file in sorted(self.invitations.glob(f"*{INVITATION_SUFFIX}"))
-            for invitation in [Invitation.load(file)]
-        ]
+        invited = [Invited(site, role) for site, role in self.invited().items()]
         if authority:
             self._renew_authority()
         self._renew_server()
@@ -375,11 +300,26 @@ class Coordinator:
         """
         return read_authority(self.ca_certificate.read_bytes(), str(self.ca_certificate))
 
+    @property
+    def server(self) -> x509.Certificate:
+        """The server's certificate.
+
+        Raises:
+            CertificateError: It cannot be read.
+        """
+        file = self.server_certificate
+        return read_certificate(file.read_bytes(), str(file))
+
+    def expiry(self) -> dict[str, datetime]:
+        """Certificate, in words -> when it expires."""
+        return {
+            "the server's certificate": self.server.not_valid_after_utc,
+            "the network's authority": self.authority.not_valid_after_utc,
+        }
+
     def warnings(self) -> tuple[str, ...]:
         """What will keep sites away before long: expiring certificates, another address."""
-        server = read_certificate(
-            self.server_certificate.read_bytes(), str(self.server_certificate)
-        )
+        server = self.server
         renew = f"groundtruth coordinator renew {self.folder}"
         found = expiry_warnings(server, "the server's certificate", f"run `{renew}`")
         found += expiry_warnings(

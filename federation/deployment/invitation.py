@@ -28,6 +28,7 @@ from data_contracts.errors import GroundTruthError
 from federation.declared_patients import rounded
 from federation.deployment.addresses import Address
 from federation.deployment.certificates import CertificateError, read_authority
+from federation.deployment.coordinator_settings import MAX_MULTIPLICITY
 from federation.deployment.handed_files import (
     ROLES,
     check_contracts,
@@ -43,7 +44,6 @@ from federation.private_files import write_whole
 INVITATION_SUFFIX: Final = ".toml"
 REQUEST_SUFFIX: Final = ".join.toml"
 _DOMAIN: Final = b"groundtruth join request 1\0"
-_MAX_MULTIPLICITY: Final = 1_000
 _MAX_PATIENTS: Final = 100_000_000
 _INVITATION_AGAIN: Final = "ask the coordinator for the invitation again"
 _REQUEST_AGAIN: Final = "let the site make it again with `groundtruth site join`"
@@ -75,6 +75,38 @@ def unserved(held: Mapping[str, str], asked: Mapping[str, str]) -> tuple[str, ..
 
 
 @dataclass(frozen=True, slots=True)
+class Invited:
+    """A site to invite.
+
+    Attributes:
+        site: Its pseudonym.
+        role: "payer" or "provider"; "" leaves it to the site.
+    """
+
+    site: str
+    role: str = ""
+
+    @classmethod
+    def parse(cls, text: str) -> "Invited":
+        """Read `NAME` or `NAME:ROLE`.
+
+        Raises:
+            InvitationError: It is neither.
+        """
+        site, _, role = text.partition(":")
+        try:
+            check_pseudonym(site, "a site's name")
+        except ValueError as error:
+            raise InvitationError(str(error)) from None
+        if role not in ("", *ROLES):
+            raise InvitationError(
+                f"site {site} can be invited as {' or '.join(ROLES)}: write {site}:ROLE, or the "
+                "name alone to leave it to the site"
+            )
+        return cls(site, role)
+
+
+@dataclass(frozen=True, slots=True)
 class Invitation:
     """What a site must know of a network to ask for admission.
 
@@ -102,8 +134,8 @@ class Invitation:
         check_pseudonym(self.network, "network")
         check_pseudonym(self.site, "site")
         Address.of_server(self.address)
-        if not 1 <= self.multiplicity <= _MAX_MULTIPLICITY:
-            raise ValueError(f"multiplicity lies in 1 to {_MAX_MULTIPLICITY}")
+        if not 1 <= self.multiplicity <= MAX_MULTIPLICITY:
+            raise ValueError(f"multiplicity lies in 1 to {MAX_MULTIPLICITY}")
         check_release(self.release)
         check_contracts(self.contracts)
         try:
