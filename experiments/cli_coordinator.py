@@ -182,6 +182,7 @@ def coordinator_members(
         typer.echo(json.dumps(shown, indent=2))
         return
     table = PrintedTable("site", "role", "patients", "fingerprint", "admitted", "revoked")
+    table.columns[3].max_width = 19  # two lines of four groups each, to be read aloud
     for member in members:
         table.add_row(
             member.site,

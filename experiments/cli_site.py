@@ -247,7 +247,8 @@ def site_pin(
     Console().print(table)
     if pinned.removed:
         typer.echo(f"no longer believed: {', '.join(pinned.removed)}")
+    compare = "call every site that is new or changed and compare its fingerprint aloud, then "
     typer.echo(
-        "next: call every site that is new or changed and compare its fingerprint aloud. Then\n"
+        f"next: {compare if pinned.new or pinned.changed else ''}run\n"
         f"`groundtruth site start {folder}`"
     )

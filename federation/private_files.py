@@ -49,8 +49,9 @@ def write_new(file: Path, content: bytes) -> None:
 
 
 def private_folder(folder: Path) -> Path:
-    """The folder, which is made for its owner alone if it is not there."""
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    """The folder, made if it is not there, open to its owner alone."""
+    folder.mkdir(parents=True, exist_ok=True)
+    folder.chmod(0o700)
     return folder
 
 

@@ -66,9 +66,14 @@ def make_server(authority: Issued, address: Address, now: datetime | None = None
     """A server's certificate for the address that sites use, and for loopback; good for 397 days.
 
     Raises:
-        CertificateError: The authority's certificate and key cannot be used or are not a pair.
+        CertificateError: The authority has expired, or its certificate and key are not a pair.
     """
     signer, signer_key = _pair(authority)
+    if days_left(signer, now) < 0:
+        raise CertificateError(
+            "the network's authority has expired and can vouch for no server: make a new one with "
+            "`groundtruth coordinator renew FOLDER --authority`; all sites join again"
+        )
     key = ec.generate_private_key(ec.SECP256R1())
     # Clients read the names of the next extension alone; the subject is for people.
     subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "groundtruth coordinator")])
