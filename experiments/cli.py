@@ -24,6 +24,7 @@ from rich.console import Console
 from rich.table import Table as PrintedTable
 
 from data_contracts.errors import GroundTruthError
+from experiments.cli_coordinator import coordinator_app
 from experiments.cli_site import Epsilon, number_or_none, site_app
 
 app = typer.Typer(
@@ -38,6 +39,7 @@ data_app = typer.Typer(help="Public data sets.", no_args_is_help=True)
 contracts_app = typer.Typer(help="Data contracts.", no_args_is_help=True)
 app.add_typer(network_app, name="network")
 app.add_typer(data_app, name="data")
+app.add_typer(coordinator_app, name="coordinator")
 app.add_typer(site_app, name="site")
 app.add_typer(contracts_app, name="contracts")
 

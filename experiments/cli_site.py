@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
+from rich.table import Table as PrintedTable
 
 from data_contracts.errors import GroundTruthError
 
@@ -187,3 +188,67 @@ def site_export_ledger(
 
     head = export(site_ledger(folder), out)
     typer.echo(f"{head.seq:,} entries in {out}, head {head.hash}")
+
+
+@site_app.command("join")
+def site_join(
+    folder: SiteFolder,
+    invitation: Annotated[Path, typer.Argument(help="What the coordinator handed over.")],
+    patients: Annotated[
+        int | None,
+        typer.Option(min=1, help="Patients to declare; counted from the tables unless given."),
+    ] = None,
+    new_keys: Annotated[
+        bool, typer.Option("--new-keys", help="Make both keys anew; the old ones are kept aside.")
+    ] = False,
+    accept_changes: Annotated[
+        bool,
+        typer.Option(
+            "--accept-changes", help="Trust another authority than before, after comparing it."
+        ),
+    ] = False,
+) -> None:
+    """Make this site's keys and its join request; the private keys never leave the site."""
+    from federation.deployment.membership import join
+
+    joined = join(folder, invitation, patients, new_keys=new_keys, accept_changes=accept_changes)
+    request = joined.request
+    typer.echo(
+        f"{request.site} asks to join network {request.network} as {request.role} with "
+        f"{request.patients:,} patients\n"
+        f"fingerprint of the network's authority: {joined.authority}\n"
+        f"fingerprint of this site: {joined.fingerprint}\n"
+        f"join request: {joined.file}\n"
+        "next: call the coordinator and compare both fingerprints aloud, hand over the join "
+        "request, and pin the\nregistry that comes back: `groundtruth site pin "
+        f"{folder} peers.toml`"
+    )
+
+
+@site_app.command("pin")
+def site_pin(
+    folder: SiteFolder,
+    peers: Annotated[Path, typer.Argument(help="The coordinator's peers.toml.")],
+    accept_changes: Annotated[
+        bool,
+        typer.Option(
+            "--accept-changes", help="Accept other keys than before, after comparing them."
+        ),
+    ] = False,
+) -> None:
+    """Believe from now on the sites of a registry, and no others."""
+    from federation.deployment.pinning import pin
+
+    pinned = pin(folder, peers, accept_changes=accept_changes)
+    table = PrintedTable("site", "fingerprint", "")
+    for site, told in pinned.peers.items():
+        mark = "new" if site in pinned.new else "changed" if site in pinned.changed else ""
+        table.add_row(site, told, mark)
+    Console().print(table)
+    if pinned.removed:
+        typer.echo(f"no longer believed: {', '.join(pinned.removed)}")
+    compare = "call every site that is new or changed and compare its fingerprint aloud, then "
+    typer.echo(
+        f"next: {compare if pinned.new or pinned.changed else ''}run\n"
+        f"`groundtruth site start {folder}`"
+    )

@@ -15,6 +15,7 @@ from data_contracts.public.registry import PUBLIC
 from data_contracts.synthetic.generate import generate
 from experiments.config import ExperimentConfig
 from experiments.progress import Reporter
+from federation.declared_patients import declared_patients
 from federation.run_state import STATE_FOLDER
 
 
@@ -45,13 +46,7 @@ class Site:
     @property
     def patients_declared(self) -> int:
         """Number of patients, rounded to two digits as a site declares it to the network."""
-        tokens = [
-            table["patient_token"]
-            for table in self.tables.values()
-            if "patient_token" in table.columns
-        ]
-        patients = pl.concat(tokens).drop_nulls().n_unique() if tokens else 0
-        return int(float(f"{patients:.1e}"))
+        return declared_patients(self.tables.values())
 
 
 def make_network(config: ExperimentConfig, folder: Path, reporter: Reporter) -> Path:

@@ -14,7 +14,6 @@ import contextlib
 import hashlib
 import os
 import re
-import tempfile
 import tomllib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -33,6 +32,7 @@ from cryptography.hazmat.primitives.serialization import (
 
 from data_contracts.errors import GroundTruthError
 from data_contracts.vocabulary import PSEUDONYM_PATTERN
+from federation.private_files import written_beside
 
 IDENTITY_FILE: Final = "identity.pem"
 """Usual name of a site's private key. The file never leaves the site."""
@@ -82,7 +82,7 @@ class Identity:
                 pem = Ed25519PrivateKey.generate().private_bytes(
                     Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()
                 )
-                with _written_beside(file, pem) as part, contextlib.suppress(FileExistsError):
+                with written_beside(file, pem) as part, contextlib.suppress(FileExistsError):
                     os.link(part, file)  # unlike a renaming, never in place of another's
             with file.open("rb") as stream:
                 if _POSIX and (mode := os.fstat(stream.fileno()).st_mode & 0o077):
@@ -184,7 +184,7 @@ class Registry:
         lines = {site: base64.b64encode(key).decode() for site, key in sorted(self.keys.items())}
         with _explained(file):
             content = tomli_w.dumps({_SECTION: lines}).encode()
-            with _written_beside(file, content) as part:
+            with written_beside(file, content) as part:
                 part.chmod(0o644)
                 part.replace(file)
 
@@ -233,22 +233,6 @@ def _decoded(site: str, text: object) -> bytes:
         return base64.b64decode(text if isinstance(text, str) else "-", validate=True)
     except (binascii.Error, ValueError):
         raise IdentityError(f"the public key of site {site!r} is not text in base64") from None
-
-
-@contextlib.contextmanager
-def _written_beside(file: Path, content: bytes) -> Iterator[Path]:
-    """A complete copy of a file to be, of mode 0600, in the same folder; gone afterwards."""
-    file.parent.mkdir(parents=True, exist_ok=True)
-    descriptor, name = tempfile.mkstemp(dir=file.parent, prefix=f"{file.name}.")
-    part = Path(name)
-    try:
-        with os.fdopen(descriptor, "wb") as stream:
-            stream.write(content)
-            stream.flush()
-            os.fsync(stream.fileno())
-        yield part
-    finally:
-        part.unlink(missing_ok=True)
 
 
 @contextlib.contextmanager

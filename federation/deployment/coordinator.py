@@ -1,0 +1,370 @@
+"""The coordinator's folder: what `groundtruth coordinator init` writes and all else reads.
+
+It holds:
+    coordinator.toml      settings that a person may edit     see `coordinator_settings`
+    tls/                  the network's authority and the server's certificate, with their keys
+    invitations/          one per site, to hand out
+    members.toml          admitted sites                      see `members`
+    peers.toml            their public keys, to hand to every site
+    state/                the engine's database and its secret; nobody else's business
+    audit.jsonl           what happened
+    deploy/               files for the reverse proxy and the service manager
+"""
+
+import secrets
+import tomllib
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Final
+
+from cryptography import x509
+
+from data_contracts.errors import GroundTruthError
+from federation.deployment.addresses import Address
+from federation.deployment.certificates import (
+    Issued,
+    expiry_warnings,
+    make_authority,
+    make_server,
+    names_in,
+    read_authority,
+    read_certificate,
+)
+from federation.deployment.coordinator_settings import (
+    DEFAULT_BIND,
+    DEFAULT_MULTIPLICITY,
+    SETTINGS_FILE,
+    CoordinatorSettings,
+    NetworkSettings,
+    ServerSettings,
+)
+from federation.deployment.handed_files import release
+from federation.deployment.invitation import (
+    INVITATION_SUFFIX,
+    Invitation,
+    Invited,
+    held_contracts,
+)
+from federation.private_files import private_folder, read_private, write_whole
+from federation.settings import ConfigError, parse
+
+_SECRET_BYTES: Final = 32
+
+
+class CoordinatorError(GroundTruthError):
+    """A coordinator's folder cannot be made or used."""
+
+
+@dataclass(frozen=True, slots=True)
+class Coordinator:
+    """A coordinator's folder.
+
+    Attributes:
+        folder: The folder, absolute.
+        settings: What its coordinator.toml says.
+    """
+
+    folder: Path
+    settings: CoordinatorSettings
+
+    @classmethod
+    def init(
+        cls,
+        folder: Path,
+        network: str,
+        address: str,
+        sites: Iterable[str] = (),
+        bind: str = DEFAULT_BIND,
+        multiplicity: int = DEFAULT_MULTIPLICITY,
+    ) -> "Coordinator":
+        """Make a coordinator's folder, with new keys and an invitation for each site.
+
+        Args:
+            folder: Where; made if it is not there.
+            network: The network's identifier; "" makes one.
+            address: HOST:PORT at which sites reach the coordinator.
+            sites: Sites to invite, each `NAME` or `NAME:ROLE`.
+            bind: HOST:PORT at which the engine listens.
+            multiplicity: Sites at which a patient may stand.
+
+        Raises:
+            CoordinatorError: The folder is in use, or the network's name or an address cannot be.
+            InvitationError: A site cannot be invited by this name or in this role.
+        """
+        invited = [Invited.parse(site) for site in sites]
+        network = network or f"network-{secrets.token_hex(2)}"
+        try:
+            server = ServerSettings(str(Address.parse(address)), str(Address.parse(bind)))
+            settings = CoordinatorSettings(NetworkSettings(network, multiplicity), server)
+        except ValueError as error:
+            raise CoordinatorError(str(error)) from None
+        folder.mkdir(parents=True, exist_ok=True)
+        if any(folder.iterdir()):
+            raise CoordinatorError(
+                f"{folder} is in use, and a network's keys are never overwritten: name a new folder"
+            )
+        made = cls(folder.resolve(), settings)
+        made._renew_authority()
+        made._renew_server()
+        made.invite(invited)
+        made.members_file.touch()
+        write_whole(
+            made.settings_file, settings.text().encode()
+        )  # last: a folder that has it is complete
+        return made
+
+    @classmethod
+    def load(cls, folder: Path, *, to_renew: bool = False) -> "Coordinator":
+        """Open a coordinator's folder.
+
+        Args:
+            folder: The folder.
+            to_renew: Whether private keys may be missing or open to others, because they are about
+                to be replaced.
+
+        Raises:
+            CoordinatorError: There is none, or its coordinator.toml cannot be used.
+            PrivateFileError: A private key is missing, or open to others.
+            CertificateError: A certificate cannot be read.
+        """
+        file = folder / SETTINGS_FILE
+        try:
+            raw = tomllib.loads(file.read_text(encoding="utf-8-sig"))
+            settings = parse(CoordinatorSettings, raw, SETTINGS_FILE)
+        except FileNotFoundError:
+            raise CoordinatorError(
+                f"{file} does not exist: make a coordinator's folder with `groundtruth "
+                "coordinator init`"
+            ) from None
+        except OSError as error:
+            raise CoordinatorError(f"{file} cannot be read: {error.strerror}") from None
+        except (ValueError, ConfigError) as error:
+            raise CoordinatorError(f"{file}: {error}") from None
+        loaded = cls(folder.resolve(), settings)
+        if not to_renew:
+            loaded._check_private_files()
+        return loaded
+
+    @property
+    def network(self) -> str:
+        """The network's identifier."""
+        return self.settings.network.id
+
+    @property
+    def multiplicity(self) -> int:
+        """Sites at which a patient may stand, as declared to them."""
+        return self.settings.network.multiplicity
+
+    @property
+    def address(self) -> str:
+        """HOST:PORT at which sites reach the coordinator."""
+        return self.settings.server.address
+
+    @property
+    def bind(self) -> str:
+        """HOST:PORT at which the engine listens."""
+        return self.settings.server.bind
+
+    @property
+    def settings_file(self) -> Path:
+        """Settings that a person may edit."""
+        return self.folder / SETTINGS_FILE
+
+    @property
+    def ca_certificate(self) -> Path:
+        """Certificate of the network's authority."""
+        return self.folder / "tls" / "ca.crt"
+
+    @property
+    def ca_key(self) -> Path:
+        """The authority's private key. It may be kept elsewhere between renewals."""
+        return self.folder / "tls" / "ca.key"
+
+    @property
+    def server_certificate(self) -> Path:
+        """The server's certificate."""
+        return self.folder / "tls" / "server.crt"
+
+    @property
+    def server_key(self) -> Path:
+        """The server's private key."""
+        return self.folder / "tls" / "server.key"
+
+    @property
+    def invitations(self) -> Path:
+        """Folder of the invitations."""
+        return self.folder / "invitations"
+
+    @property
+    def members_file(self) -> Path:
+        """Admitted sites."""
+        return self.folder / "members.toml"
+
+    @property
+    def peers_file(self) -> Path:
+        """Registry of the members' public keys; missing while there is no member."""
+        return self.folder / "peers.toml"
+
+    @property
+    def state(self) -> Path:
+        """What the engine keeps; open to its owner alone."""
+        return self.folder / "state"
+
+    @property
+    def database(self) -> Path:
+        """The engine's database."""
+        return self.state / "superlink.db"
+
+    @property
+    def runtime_secret(self) -> Path:
+        """Secret without which nobody starts apps at the engine."""
+        return self.state / "runtime.secret"
+
+    @property
+    def audit_log(self) -> Path:
+        """The audit log."""
+        return self.folder / "audit.jsonl"
+
+    @property
+    def deploy(self) -> Path:
+        """Files for the reverse proxy and the service manager."""
+        return self.folder / "deploy"
+
+    def invitation_file(self, site: str) -> Path:
+        """Where a site's invitation lies, if it was invited."""
+        return self.invitations / f"{site}{INVITATION_SUFFIX}"
+
+    def invitation_of(self, site: str) -> Invitation | None:
+        """A site's invitation; None if it was not invited."""
+        file = self.invitation_file(site)
+        return Invitation.load(file) if file.exists() else None
+
+    def invited(self) -> dict[str, str]:
+        """Sites that hold an invitation -> the role that it names, or "".
+
+        Raises:
+            InvitationError: An invitation has been damaged.
+        """
+        files = sorted(self.invitations.glob(f"*{INVITATION_SUFFIX}"))
+        return {each.site: each.role for each in map(Invitation.load, files)}
+
+    def invite(self, sites: Iterable[Invited]) -> list[Path]:
+        """Write an invitation for each site, in place of an older one."""
+        authority = self.ca_certificate.read_text(encoding="ascii")
+        files = []
+        for each in sites:
+            invitation = Invitation(
+                network=self.network,
+                site=each.site,
+                address=self.address,
+                multiplicity=self.multiplicity,
+                release=release(),
+                contracts=held_contracts(),
+                authority=authority,
+                role=each.role,
+            )
+            files.append(self.invitation_file(each.site))
+            invitation.write(files[-1])
+        return files
+
+    def renew(self, *, authority: bool = False) -> list[Path]:
+        """Make a new server certificate for the address of today, and the invitations anew.
+
+        The server's key and the engine's secret are new, too, so the engine must be restarted.
+        Sites that have joined need nothing but where the address or the authority is another.
+
+        Args:
+            authority: Make a new authority as well. No site trusts it until it has joined again.
+
+        Returns:
+            The invitations, as they are now.
+
+        Raises:
+            PrivateFileError: The authority's key is missing, or open to others.
+            CertificateError: It does not belong to the authority's certificate.
+        """
+        invited = [Invited(site, role) for site, role in self.invited().items()]
+        if authority:
+            self._renew_authority()
+        self._renew_server()
+        return self.invite(invited)
+
+    @property
+    def authority(self) -> x509.Certificate:
+        """The network's authority.
+
+        Raises:
+            CertificateError: Its certificate cannot be read.
+        """
+        return read_authority(self.ca_certificate.read_bytes(), str(self.ca_certificate))
+
+    @property
+    def server(self) -> x509.Certificate:
+        """The server's certificate.
+
+        Raises:
+            CertificateError: It cannot be read.
+        """
+        file = self.server_certificate
+        return read_certificate(file.read_bytes(), str(file))
+
+    def expiry(self) -> dict[str, datetime]:
+        """Certificate, in words -> when it expires."""
+        return {
+            "the server's certificate": self.server.not_valid_after_utc,
+            "the network's authority": self.authority.not_valid_after_utc,
+        }
+
+    def warnings(self) -> tuple[str, ...]:
+        """What will keep sites away before long: expiring certificates, another address."""
+        server = self.server
+        renew = f"groundtruth coordinator renew {self.folder}"
+        found = expiry_warnings(server, "the server's certificate", f"run `{renew}`")
+        found += expiry_warnings(
+            self.authority,
+            "the network's authority",
+            f"run `{renew} --authority`; all sites join again",
+        )
+        host = Address.parse(self.address).host
+        if host not in names_in(server):
+            found += (
+                f"the server's certificate is not for {host}, the address in {SETTINGS_FILE}: run "
+                f"`{renew}` and hand out the new invitations",
+            )
+        return found
+
+    def _renew_authority(self) -> None:
+        made = make_authority(self.network)
+        self._write_pair(self.ca_certificate, self.ca_key, made)
+
+    def _renew_server(self) -> None:
+        key = read_private(
+            self.ca_key,
+            "the private key of the network's authority",
+            "make a new authority with `groundtruth coordinator renew FOLDER --authority`",
+        )
+        authority = Issued(self.ca_certificate.read_bytes(), key)
+        made = make_server(authority, Address.parse(self.address))
+        self._write_pair(self.server_certificate, self.server_key, made)
+        private_folder(self.state)
+        write_whole(self.runtime_secret, secrets.token_bytes(_SECRET_BYTES), mode=0o600)
+
+    def _write_pair(self, certificate: Path, key: Path, made: Issued) -> None:
+        private_folder(key.parent)
+        write_whole(key, made.key, mode=0o600)
+        write_whole(certificate, made.certificate)
+
+    def _check_private_files(self) -> None:
+        renew = f"run `groundtruth coordinator renew {self.folder}"
+        if self.ca_key.exists():  # it may be kept elsewhere between renewals
+            read_private(
+                self.ca_key, "the private key of the network's authority", f"{renew} --authority`"
+            )
+        read_private(self.server_key, "the server's private key", f"{renew}`")
+        read_private(
+            self.runtime_secret,
+            "the secret without which nobody starts apps here",
+            f"{renew}`",
+        )
