@@ -9,7 +9,6 @@ must have charged, which is held against their ledgers before the run goes on.
 import base64
 import hashlib
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -18,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from data_contracts.errors import GroundTruthError
+from federation.private_files import write_whole
 from federation.roster import KeyOffer
 from models.training import NoisySum
 
@@ -131,13 +131,8 @@ class Checkpoint:
         """
         body = json.dumps(_encoded(asdict(self))).encode()
         head = {"format": _FORMAT, "sha256": hashlib.sha256(body).hexdigest()}
-        part = file.with_name(file.name + ".part")
         try:
-            with part.open("wb") as stream:
-                stream.write(json.dumps(head).encode() + b"\n" + body)
-                stream.flush()
-                os.fsync(stream.fileno())
-            part.replace(file)
+            write_whole(file, json.dumps(head).encode() + b"\n" + body, mode=0o600)
         except OSError as error:
             raise CheckpointError(
                 f"{file} cannot be written: {error.strerror}. The run stops here rather than go "

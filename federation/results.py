@@ -5,12 +5,12 @@ whole or not at all.
 """
 
 import json
-import os
 from dataclasses import asdict
 from pathlib import Path
 
 from data_contracts.errors import GroundTruthError
 from federation.checkpoint import Dropout, RoundRecord
+from federation.private_files import write_whole
 from federation.settings import parse
 from federation.strategy import SiteFailureError, TrainingResult
 from models.evaluation import Evaluation
@@ -72,10 +72,4 @@ def read_result(file: Path) -> TrainingResult:
 
 
 def _write(file: Path, content: object) -> None:
-    file.parent.mkdir(parents=True, exist_ok=True)
-    part = file.with_name(file.name + ".part")
-    with part.open("w", encoding="utf-8") as stream:
-        json.dump(content, stream)
-        stream.flush()
-        os.fsync(stream.fileno())
-    part.replace(file)
+    write_whole(file, json.dumps(content).encode())

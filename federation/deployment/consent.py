@@ -11,7 +11,6 @@ state/bundles/<sha256>.fab      the bundles themselves
 import fcntl
 import getpass
 import json
-import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -22,6 +21,7 @@ from typing import Final, Literal
 
 from data_contracts.errors import GroundTruthError
 from federation.deployment.bundles import Bundle, BundleError
+from federation.private_files import private_folder, write_whole
 from federation.site import SitePolicyError
 
 Decision = Literal["approved", "rejected", "undecided"]
@@ -148,14 +148,15 @@ class Consent:
     @contextmanager
     def _locked(self) -> Iterator[dict[str, Offer]]:
         """All offers; changes are written when the block ends well."""
-        self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        private_folder(self._folder)
         with (self._folder / ".lock").open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             before = self._read()
             known = dict(before)
             yield known
             if known != before:
-                _replace(self._file, json.dumps([asdict(each) for each in known.values()]))
+                text = json.dumps([asdict(each) for each in known.values()])
+                write_whole(self._file, text.encode(), mode=0o600)
 
     def _read(self) -> dict[str, Offer]:
         try:
@@ -173,7 +174,7 @@ class Consent:
     def _keep(self, bundle: Bundle) -> None:
         file = self._folder / f"{bundle.sha256}.fab"
         if not file.exists():
-            _replace(file, bundle.content)
+            write_whole(file, bundle.content, mode=0o600)
 
     def _forget(self, known: dict[str, Offer]) -> None:
         """Drop the oldest offers that nobody decided on, beyond a number."""
@@ -186,14 +187,3 @@ class Consent:
 
 def _now() -> str:
     return datetime.now(UTC).isoformat(timespec="milliseconds")
-
-
-def _replace(file: Path, content: str | bytes) -> None:
-    """Write a file, readable by its owner alone, whole or not at all."""
-    part = file.with_name(file.name + ".part")
-    descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    with os.fdopen(descriptor, "wb") as stream:
-        stream.write(content.encode() if isinstance(content, str) else content)
-        stream.flush()
-        os.fsync(stream.fileno())
-    part.replace(file)

@@ -30,6 +30,7 @@ from federation.deployment import app_process
 from federation.deployment.bundles import Bundle
 from federation.deployment.consent import Consent
 from federation.deployment.runtime import Runtime, Task
+from federation.deployment.supervisor import stop_on_signals
 from federation.plan import RunPlan
 from federation.run_state import state_folder
 from federation.site import SitePolicyError, check_policy
@@ -115,6 +116,7 @@ class Executor:
             bundle = self._admitted(manifest, context, content)
         except GroundTruthError as error:
             return _refusal(manifest, message, error)
+        context.node_config = {"site": str(self._manifest_file)}
         if self._app is None or self._app.sha256 != bundle.sha256:
             self._end_app()
             self._app = AppProcess(bundle)
@@ -201,10 +203,7 @@ def main(arguments: list[str]) -> None:
     logging.getLogger("httpx").setLevel(logging.WARNING)
     runtime = Runtime(address, Path(secret_file).read_bytes())
     stop = threading.Event()
-    import signal
-
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: stop.set())
+    stop_on_signals(stop)
     Executor(Path(manifest_file), runtime).serve(stop)
 
 

@@ -5,6 +5,7 @@ same key is connected. One that died without a word counts as connected for a mi
 signs it off by itself, with its own key, and starts at once.
 """
 
+import contextlib
 import json
 from pathlib import Path
 from typing import Final
@@ -76,10 +77,8 @@ def sign_off(address: str, certificates: bytes, key_file: Path, state: Path) -> 
 
 
 def _deactivate(client: FleetHttpClient, number: int) -> None:
-    try:
+    with contextlib.suppress(httpx.HTTPError):  # it is offline already
         client.DeactivateNode(DeactivateNodeRequest(node_id=number))
-    except httpx.HTTPError:
-        pass  # it is offline already
 
 
 def _why(error: httpx.HTTPStatusError) -> str:

@@ -5,6 +5,7 @@ time it happens soon. What they print goes to files that never grow large.
 """
 
 import ctypes
+import fcntl
 import json
 import logging
 import logging.handlers
@@ -14,14 +15,15 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
 from data_contracts.errors import GroundTruthError
-from federation.private_files import write_whole
+from federation.private_files import private_folder, write_whole
 
 logger = logging.getLogger("groundtruth.service")
 
@@ -61,6 +63,7 @@ class Supervisor:
         folder: Folder for logs and for the status file.
         tick: Is called about once a second while all is running, and must not block for long.
         say: Tells a person what happens.
+        wait_for: What is waited for at the first start, too.
     """
 
     def __init__(
@@ -70,7 +73,9 @@ class Supervisor:
         *,
         tick: Callable[[], None] = lambda: None,
         say: Callable[[str], None] = logger.info,
+        wait_for: tuple[type[GroundTruthError], ...] = (),
     ) -> None:
+        self._wait_for = wait_for
         self._make, self._folder, self._tick, self._say = make, folder, tick, say
         self._running: list[tuple[Process, subprocess.Popen[bytes]]] = []
         self._restarts, self._problem = 0, ""
@@ -82,28 +87,28 @@ class Supervisor:
         Raises:
             GroundTruthError: The first start failed.
         """
-        pause = _FIRST_PAUSE
+        pause, begun = _FIRST_PAUSE, False
         try:
-            self._start(self._make())
             while not stop.is_set():
-                since = time.monotonic()
-                ended = self._watch(stop)
-                self._end_all()
+                try:
+                    processes = self._make()
+                except GroundTruthError as error:
+                    if not (begun or isinstance(error, self._wait_for)):
+                        raise
+                    ended, lasted = str(error), 0.0
+                else:
+                    self._restarts += begun
+                    begun, since = True, time.monotonic()
+                    self._start(processes)
+                    ended = self._watch(stop)
+                    self._end_all()
+                    lasted = time.monotonic() - since
                 if stop.is_set():
                     break
-                if time.monotonic() - since > _STEADY_SECONDS:
-                    pause = _FIRST_PAUSE
-                self._report(f"{ended}; starting again in {pause:.0f} s")
-                while not stop.wait(pause):
-                    pause = min(2 * pause, _LONGEST_PAUSE)
-                    try:
-                        processes = self._make()
-                    except GroundTruthError as error:
-                        self._report(f"{error} (trying again in {pause:.0f} s)")
-                        continue
-                    self._restarts += 1
-                    self._start(processes)
-                    break
+                pause = _FIRST_PAUSE if lasted > _STEADY_SECONDS else pause
+                self._report(f"{ended}; trying again in {pause:.0f} s")
+                stop.wait(pause)
+                pause = min(2 * pause, _LONGEST_PAUSE)
         finally:
             self._end_all()
             self._write_status()
@@ -117,7 +122,7 @@ class Supervisor:
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,  # a terminal's Ctrl-C is ours to handle
-                preexec_fn=_die_with_parent,  # noqa: PLW1509 - no thread of ours holds a lock
+                preexec_fn=_die_with_parent,
             )
             self._running.append((process, child))
             threading.Thread(target=self._log, args=(process.name, child), daemon=True).start()
@@ -183,6 +188,22 @@ class Supervisor:
             write_whole(status_file(self._folder), json.dumps(status).encode())
         except OSError as error:
             logger.warning("the status cannot be written: %s", error.strerror)
+
+
+@contextmanager
+def only_one(folder: Path, what: str) -> Iterator[None]:
+    """Hold the folder for this service alone.
+
+    Raises:
+        ServiceError: It runs already.
+    """
+    private_folder(folder)
+    with (folder / ".service.lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise ServiceError(f"the {what} at {folder.parent} is running already") from None
+        yield
 
 
 def status_file(folder: Path) -> Path:

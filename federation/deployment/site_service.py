@@ -1,0 +1,127 @@
+"""`groundtruth site start`: a SuperNode, and the executor that runs approved apps for it."""
+
+import logging
+import secrets
+import socket
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final
+
+from data_contracts.manifest import MANIFEST_NAME, SiteManifest
+from federation.deployment.membership import (
+    AUTHORITY_FILE,
+    NODE_KEY_FILE,
+    Membership,
+    state_of,
+)
+from federation.deployment.node import sign_off
+from federation.deployment.server_check import UnreachableError, check_server
+from federation.deployment.supervisor import Process, ServiceError, Supervisor, only_one
+from federation.flower_environment import flower_environment, flower_program
+from federation.identity import IDENTITY_FILE, REGISTRY_FILE, Identity, Registry
+from federation.private_files import private_folder, read_private, write_whole
+
+logger = logging.getLogger("groundtruth.service")
+
+_LOOPBACK: Final = "127.0.0.1"
+_SECRET_FILE: Final = "runtime.secret"  # noqa: S105 - a name
+_CHECK_SECONDS: Final = 24 * 3600.0
+
+
+def serve(
+    site_folder: Path, stop: threading.Event, say: Callable[[str], None] = logger.info
+) -> None:
+    """Keep a site's client running until told to stop.
+
+    Raises:
+        GroundTruthError: It cannot start, for a reason that the message says.
+    """
+    service = _Service(site_folder, say)
+    with only_one(service.state, "site"):
+        Supervisor(
+            service.processes,
+            service.state,
+            tick=service.look_after,
+            say=say,
+            wait_for=(UnreachableError,),
+        ).run(stop)
+
+
+class _Service:
+    def __init__(self, site_folder: Path, say: Callable[[str], None]) -> None:
+        self.state = state_of(site_folder)
+        self._manifest_file = self.state.parent / MANIFEST_NAME
+        self._say = say
+        self._check_due = 0.0
+
+    def processes(self) -> list[Process]:
+        """The SuperNode and the executor, if the coordinator lets this site in.
+
+        Raises:
+            GroundTruthError: It does not, or something is missing here.
+        """
+        manifest = SiteManifest.load(self._manifest_file)
+        membership = Membership.load(self._manifest_file)
+        private_folder(self.state)
+        authority, key = self.state / AUTHORITY_FILE, self.state / NODE_KEY_FILE
+        read_private(key, "this site's private key towards the coordinator", _NEW_KEYS)
+        self._check_peers(manifest.name)
+        self._look_at_server(membership)
+        sign_off(membership.address, authority.read_bytes(), key, self.state)
+        secret = self.state / _SECRET_FILE
+        write_whole(secret, secrets.token_bytes(32), mode=0o600)
+        port = _free_port()
+        environment = flower_environment(self.state / "flower")
+        node = [flower_program("flower-supernode"), "--superlink", membership.address]
+        node += ["--root-certificates", str(authority), "--auth-supernode-private-key", str(key)]
+        node += ["--isolation", "process", "--superexec-auth-secret-file", str(secret)]
+        node += ["--host", _LOOPBACK, "--port", str(port)]
+        executor = [sys.executable, "-m", "federation.deployment.executor"]
+        executor += [str(self._manifest_file), f"{_LOOPBACK}:{port}", str(secret)]
+        self._say(f"site {manifest.name} connects to {membership.address}")
+        return [
+            Process("supernode", node, environment),
+            Process("executor", executor, environment),
+        ]
+
+    def look_after(self) -> None:
+        """Once a day, warn of what will keep this site away before long."""
+        if time.monotonic() >= self._check_due:
+            self._look_at_server(Membership.load(self._manifest_file))
+
+    def _look_at_server(self, membership: Membership) -> None:
+        self._check_due = time.monotonic() + _CHECK_SECONDS
+        checked = check_server(membership.address, self.state / AUTHORITY_FILE)
+        for warning in checked.warnings:
+            self._say(warning)
+
+    def _check_peers(self, site: str) -> None:
+        """Make sure that this site has pinned the network's keys, and its own among them.
+
+        Raises:
+            ServiceError: It has not.
+        """
+        identity = Identity.load_or_create(self.state / IDENTITY_FILE)
+        peers = self.state / REGISTRY_FILE
+        if not peers.exists():
+            raise ServiceError(
+                f"site {site} has not pinned the other sites' keys: groundtruth site pin "
+                f"{self.state.parent} PEERS, with the peers.toml that the coordinator hands out"
+            )
+        if Registry.load(peers).keys.get(site) != identity.public_key:
+            raise ServiceError(
+                f"the pinned registry has another key for site {site} than its own: the site has "
+                "new keys, or has pinned before it was admitted. Get the coordinator's peers.toml "
+                f"of today, and groundtruth site pin {self.state.parent} PEERS"
+            )
+
+
+_NEW_KEYS = "make new keys with `groundtruth site join --new-keys`"
+
+
+def _free_port() -> int:
+    with socket.create_server((_LOOPBACK, 0)) as server:
+        return int(server.getsockname()[1])
