@@ -165,9 +165,13 @@ def _value(name: str, value: object) -> object:
         return value
     if name in _COUNTS and type(value) is int and 0 <= value <= _LARGEST_COUNT:
         return value
-    if name == "epsilon" and isinstance(value, int | float) and not isinstance(value, bool):
-        if 0 < value <= sys.float_info.max:
-            return float(value)
+    if (
+        name == "epsilon"
+        and isinstance(value, int | float)
+        and not isinstance(value, bool)
+        and 0 < value <= sys.float_info.max
+    ):
+        return float(value)
     if name == "reason" and isinstance(value, BaseException):
         told = f": {value}" if isinstance(value, GroundTruthError) else ""
         return printable(type(value).__name__ + told, LONGEST_REASON)

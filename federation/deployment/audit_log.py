@@ -131,7 +131,8 @@ class AuditLog:
         facts = checked(event, fields)
         with _locked(self._file, os.O_RDWR | os.O_APPEND | os.O_CREAT, fcntl.LOCK_EX) as log:
             size = os.fstat(log).st_size
-            tail = os.pread(log, 2 * _LONGEST_LINE, max(0, size - 2 * _LONGEST_LINE))
+            near = min(size, 2 * _LONGEST_LINE)  # a whole line and a torn one
+            tail = os.pread(log, near, size - near)
             whole, newline, torn = tail.rpartition(b"\n")
             last = self._last(whole + newline)
             if torn:
