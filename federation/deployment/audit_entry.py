@@ -184,7 +184,7 @@ def printable(text: str, longest: int) -> str:
     """A text as one line of printable characters: a refusal is logged whatever it quotes.
 
     >>> printable(f"two {chr(10)} lines, a bell {chr(7)}, and more", 22)
-    'two lines, a bell �, a…'
+    'two lines, a bell �, …'
     """
     line = " ".join(text.split())
     line = "".join(each if each.isprintable() else "\N{REPLACEMENT CHARACTER}" for each in line)
