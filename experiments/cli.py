@@ -24,6 +24,7 @@ from rich.console import Console
 from rich.table import Table as PrintedTable
 
 from data_contracts.errors import GroundTruthError
+from experiments.cli_audit_log import audit_log_app
 from experiments.cli_coordinator import coordinator_app
 from experiments.cli_site import Epsilon, number_or_none, site_app
 
@@ -42,6 +43,7 @@ app.add_typer(data_app, name="data")
 app.add_typer(coordinator_app, name="coordinator")
 app.add_typer(site_app, name="site")
 app.add_typer(contracts_app, name="contracts")
+app.add_typer(audit_log_app, name="audit-log")
 
 Out = Annotated[Path | None, typer.Option("--out", help="Folder of the run.", show_default=False)]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace an earlier run there.")]

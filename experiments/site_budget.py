@@ -5,7 +5,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from data_contracts.manifest import SiteManifest
+from data_contracts.manifest import MANIFEST_NAME, SiteManifest
+from federation.deployment.audit_entry import AuditLogError, Event
+from federation.deployment.audit_log import AUDIT_FILE, AuditLog
 from federation.ledger import (
     BudgetChangeError,
     Charge,
@@ -14,6 +16,7 @@ from federation.ledger import (
     cost_of,
     ledger_file,
 )
+from federation.run_state import state_folder
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,6 +118,8 @@ def site_budget(path: Path) -> SiteBudget:
 def change_budget(path: Path, epsilon: float, *, approved_by: str, reason: str) -> None:
     """Raise or lower a site's budget from now on; the ledger keeps who, when and why.
 
+    The audit log refers to the ledger's entry, where the texts are.
+
     Args:
         path: The site's folder, or its site.toml.
         epsilon: The new budget.
@@ -124,6 +129,7 @@ def change_budget(path: Path, epsilon: float, *, approved_by: str, reason: str) 
     Raises:
         BudgetChangeError: Something is missing, or site.toml says less.
         ManifestError, LedgerError: See `site_budget`.
+        AuditLogError: The budget has changed, and the audit log does not say so.
     """
     ledger, manifest = _of_one_site(path)
     declared = _declared(manifest)
@@ -132,7 +138,16 @@ def change_budget(path: Path, epsilon: float, *, approved_by: str, reason: str) 
             f"site.toml says budget_epsilon = {declared:g}, and the lower of the two holds. "
             f"Write budget_epsilon = {epsilon:g} there first"
         )
-    ledger.set_budget(epsilon, approved_by=approved_by, reason=reason)
+    entry = ledger.set_budget(epsilon, approved_by=approved_by, reason=reason)
+    state = state_folder(path if path.is_file() else path / MANIFEST_NAME)
+    log = AuditLog(state / AUDIT_FILE, f"site {manifest.name}")
+    try:
+        log.append(Event.BUDGET_CHANGED, epsilon=epsilon, ledger=entry.hash)
+    except AuditLogError as error:
+        raise type(error)(
+            f"the budget has changed, and stands in the ledger as entry {entry.seq}; do not change "
+            f"it again. The audit log does not say so: {error}"
+        ) from None
 
 
 def _of_one_site(path: Path) -> tuple[Ledger, SiteManifest]:

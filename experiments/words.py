@@ -1,6 +1,6 @@
-"""How a run's results, a site's budget and a preview are told on a terminal."""
+"""How a run's results, a site's budget, a preview and an audit log are told on a terminal."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -87,6 +87,26 @@ def print_budget(state: SiteBudget, console: Console) -> None:
         highlight=False,
         markup=False,
     )
+
+
+def print_audit_log(rows: Iterable[Mapping[str, Any]], console: Console) -> None:
+    """Print entries of an audit log, each with what it says beside who, when and what."""
+    columns = ("seq", "time", "user", "actor", "event", "outcome")
+    table = Table(*columns, "more")
+    for row in rows:
+        told = {name: value for name, value in row.items() if name not in (*columns, "hash")}
+        cells = (
+            *(str(row.get(name, "")) for name in columns),
+            " ".join(map(_detail, told.items())),
+        )
+        # A forged log may hold what would steer the terminal.
+        table.add_row(*(Text(cell if cell.isprintable() else ascii(cell)) for cell in cells))
+    console.print(table)
+
+
+def _detail(named: tuple[str, object]) -> str:
+    name, value = named
+    return f"{name}={value}"
 
 
 def print_preview(task: str, seen: Preview, console: Console) -> None:
