@@ -1,4 +1,4 @@
-"""nginx in front of Flower's SuperLink, both real: sites reach the fleet's paths, nobody another."""
+"""nginx in front of Flower's SuperLink, both real: the fleet's paths are reached, and no others."""
 
 import datetime
 import ipaddress
@@ -179,6 +179,157 @@ def test_nothing_but_the_fleets_paths_passes_the_proxy(network: Network, line: s
     assert network.seen() == before
 
 
+def test_requests_hidden_in_others_are_not_seen_by_the_superlink(network: Network) -> None:
+    hidden = request(f"POST {CONTROL} HTTP/1.1")
+    before = len(network.seen())
+    # As the body of one: it is the body. Behind one, as pipelining has it: it is judged by itself.
+    answer(network, request(f"POST {FLEET} HTTP/1.1", "Connection: close", body=hidden))
+    two = answer(network, request(f"POST {FLEET} HTTP/1.1", "Connection: keep-alive") + hidden)
+    assert two.count(b"HTTP/1.1 404") == 1
+    # A length and chunks at once, two lengths, and codings that two readers could read differently.
+    for header in (
+        "Transfer-Encoding: chunked",
+        "Content-Length: 7",
+        "Transfer-Encoding: xchunked",
+        "Transfer-Encoding:\x0bchunked",
+        "Transfer-Encoding: chunked, identity",
+    ):
+        head = request(f"POST {FLEET} HTTP/1.1", header, "Connection: keep-alive", length=6)
+        first = answer(network, head + b"0\r\n\r\n" + b"X" + hidden)
+        assert status_of(first) in REFUSED
+    seen = network.seen()[before:]
+    assert len(seen) >= 2
+    assert set(seen) == {f"POST {FLEET}"}
+
+
+@pytest.mark.slow  # Flower's heartbeat comes every 17 to 23 s
+def test_a_supernode_registers_and_lives_on_heartbeats_through_the_proxy(
+    network: Network, tmp_path: Path
+) -> None:
+    key = ec.generate_private_key(ec.SECP384R1())
+    file = tmp_path / "node.key"
+    file.write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.OpenSSH, NoEncryption()))
+    public = key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
+    with control(network) as client:
+        client.RegisterNode(RegisterNodeRequest(public_key=public, name="hospital"))
+    before = len(network.seen())
+    with running(supernode_command(network, file), tmp_path, "supernode.log") as supernode:
+        wait_for(lambda: network.node("hospital").status == "online")
+        first = network.node("hospital").online_until
+        wait_for(lambda: network.node("hospital").online_until > first)
+        assert supernode.poll() is None
+    wait_for(lambda: network.node("hospital").status == "offline")  # it also takes its leave
+    seen = {line for line in network.seen()[before:] if "/v1/fleet/" in line}
+    assert seen >= {
+        f"POST /v1/fleet/{call}"
+        for call in ("activate-node", "send-node-heartbeat", "pull-messages", "deactivate-node")
+    }
+
+
+def test_a_supernode_that_was_not_admitted_is_sent_away(network: Network, tmp_path: Path) -> None:
+    key, file = ec.generate_private_key(ec.SECP384R1()), tmp_path / "node.key"
+    file.write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.OpenSSH, NoEncryption()))
+    with running(supernode_command(network, file), tmp_path, "supernode.log") as supernode:
+        assert supernode.wait(timeout=30) != 0
+
+
+def test_a_site_can_ask_for_the_time_before_it_signs_anything(network: Network) -> None:
+    before = network.seen()
+    received = answer(network, request("GET /clock HTTP/1.1"))
+    assert status_of(received) == 204
+    (date,) = re.findall(rb"\r\nDate: ([^\r]+)", received)
+    difference = parsedate_to_datetime(date.decode()) - datetime.datetime.now(datetime.UTC)
+    assert abs(difference.total_seconds()) < 5
+    assert network.seen() == before
+    assert re.findall(rb"\r\nServer: ([^\r]+)", received) == [b"nginx"]  # and no version
+
+
+def test_the_superlink_learns_the_callers_address_not_what_the_caller_says(
+    network: Network,
+) -> None:
+    headers = ("X-Forwarded-For: 203.0.113.7", "Forwarded: for=203.0.113.7", "Connection: close")
+    assert status_of(answer(network, request(f"POST {FLEET} HTTP/1.1", *headers))) == 401
+    log = (network.folder / "superlink.log").read_text()
+    assert log.rstrip().endswith(f'"POST {FLEET} HTTP/1.1" 401')
+    assert "203.0.113.7" not in log
+
+
+def test_messages_of_64_mb_pass_and_longer_ones_do_not(network: Network) -> None:
+    line, size = f"POST {FLEET} HTTP/1.1", 64 << 20
+    # 400: the SuperLink has read it, and found no message of its protocol.
+    passed = answer(network, request(line, body=b"\xff" * size))
+    assert status_of(passed) == 400
+    assert status_of(answer(network, request(line, length=size + 1))) == 413
+
+
+def test_a_message_on_its_way_is_nowhere_on_the_disk(network: Network) -> None:
+    head = request(f"POST {FLEET} HTTP/1.1", length=16 << 20)
+    context = ssl.create_default_context(cafile=network.ca)
+    with (
+        socket.create_connection((HOST, network.proxy), timeout=20) as plain,
+        context.wrap_socket(plain, server_hostname=HOST) as stream,
+    ):
+        stream.sendall(head + bytes(8 << 20))
+        master = int((network.folder / "state/proxy/nginx.pid").read_text())
+        children = Path(f"/proc/{master}/task/{master}/children").read_text().split()
+        files = [
+            os.readlink(link)
+            for child in children
+            for link in Path(f"/proc/{child}/fd").iterdir()
+            if link.is_symlink()
+        ]
+    assert any(file.endswith("access.log") for file in files)
+    assert not [file for file in files if "/proxy/body" in file or "/proxy/proxied" in file]
+
+
+def test_the_proxy_speaks_to_our_superlink_alone(tmp_path: Path) -> None:
+    folder = tmp_path / "coordinator"
+    impostor = Network(folder, superlink=free_port(), proxy=free_port())
+    make_certificates(folder / "tls")
+    make_certificates(tmp_path / "other")  # the same names, from another CA
+    with ExitStack() as stack:
+        heard = stack.enter_context(tls_server(tmp_path / "other", impostor.superlink))
+        stack.enter_context(nginx(impostor))
+        assert status(impostor, f"POST {FLEET} HTTP/1.1") == 502
+        assert heard
+        assert not any(heard)
+    # The same server with the network's certificate is spoken to, so the test can fail.
+    with ExitStack() as stack:
+        heard = stack.enter_context(tls_server(folder / "tls", impostor.superlink))
+        stack.enter_context(nginx(impostor))
+        assert status(impostor, f"POST {FLEET} HTTP/1.1") == 204
+        assert heard[0].startswith(f"POST {FLEET} HTTP/1.1\r\n".encode())
+
+
+def test_an_address_that_asks_too_often_is_told_to_wait(tmp_path: Path) -> None:
+    folder = tmp_path / "coordinator"
+    make_certificates(folder / "tls")
+    network = Network(folder, superlink=free_port(), proxy=free_port())  # nothing behind it: 502
+    many = [request(f"POST {FLEET} HTTP/1.1", "Connection: keep-alive")] * 600
+    with nginx(network):
+        began = time.monotonic()
+        received = answer(network, b"".join([*many, request(f"POST {FLEET} HTTP/1.1")]))
+        seconds = time.monotonic() - began
+    codes = [int(code) for code in re.findall(rb"HTTP/1.1 (\d+)", received)]
+    # A SuperNode waits both out: it tries again after 502, 503 and 504, and after nothing else.
+    assert set(codes) == {502, 503}
+    assert 201 <= codes.count(502) <= 201 + 50 * (seconds + 1)
+    assert codes[:201] == [502] * 201
+
+
+def test_health_check_of_the_container_asks_as_a_site_does(network: Network) -> None:
+    if shutil.which("curl") is None:
+        pytest.skip("curl is not installed")
+    elsewhere = CoordinatorService(
+        network.folder, f"localhost:{network.proxy}", f"{HOST}:{network.superlink}"
+    )
+    compose = {file.name: file for file in write_service_files(elsewhere)}["compose.yaml"]
+    health = yaml.safe_load(compose.read_text())["services"]["proxy"]["healthcheck"]["test"]
+    assert subprocess.run(health[1:], check=False).returncode == 0
+    wrong = [word.replace("https://localhost", "https://elsewhere.example") for word in health[1:]]
+    assert subprocess.run(wrong, check=False).returncode == 60  # not the certificate's name
+
+
 def superlink_command(network: Network) -> list[str]:
     tls = network.folder / "tls"
     command = [program("flower-superlink"), "--host", HOST, "--port", str(network.superlink)]
@@ -218,6 +369,7 @@ def running(command: list[str], folder: Path, log: str) -> Iterator[subprocess.P
     environment = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"}
     environment |= {"FLWR_HOME": str(folder / "flower"), "FLWR_TELEMETRY_ENABLED": "0"}
     environment |= {"FLWR_DISABLE_UPDATE_CHECK": "1", "NO_PROXY": HOST, "no_proxy": HOST}
+    environment |= {"FLWR_LOG_LEVEL": "DEBUG"}  # otherwise routine requests are not logged
     with (folder / log).open("wb") as output:
         process = subprocess.Popen(
             command, cwd=folder, env=environment, stdout=output, stderr=subprocess.STDOUT
@@ -246,6 +398,34 @@ def control(network: Network) -> Iterator[ControlHttpClient]:
         yield client
     finally:
         client.close()
+
+
+@contextmanager
+def tls_server(tls: Path, port: int) -> Iterator[list[bytes]]:
+    """A server that answers each connection once; gives what it heard, b"" for nothing."""
+    heard: list[bytes] = []
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(tls / "server.crt", tls / "server.key")
+
+    def serve(listener: socket.socket) -> None:
+        while True:
+            try:
+                plain, _ = listener.accept()
+            except OSError:
+                return  # closed
+            try:
+                with context.wrap_socket(plain, server_side=True) as stream:
+                    heard.append(stream.recv(65536))
+                    stream.sendall(b"HTTP/1.1 204 No Content\r\nConnection: close\r\n\r\n")
+            except OSError:
+                heard.append(b"")
+
+    with socket.create_server((HOST, port)) as listener:
+        thread = threading.Thread(target=serve, args=(listener,), daemon=True)
+        thread.start()
+        yield heard
+        listener.shutdown(socket.SHUT_RDWR)
+    thread.join(timeout=10)
 
 
 def answer(network: Network, request: bytes, port: int | None = None) -> bytes:
@@ -289,7 +469,9 @@ def make_certificates(folder: Path, names: tuple[str, ...] = ("localhost",)) -> 
     san = [*map(x509.DNSName, names), x509.IPAddress(ipaddress.ip_address(HOST))]
     now = datetime.datetime.now(datetime.UTC)
 
-    def certificate(subject: x509.Name, public: ec.EllipticCurvePublicKey) -> x509.CertificateBuilder:
+    def certificate(
+        subject: x509.Name, public: ec.EllipticCurvePublicKey
+    ) -> x509.CertificateBuilder:
         return (
             x509.CertificateBuilder(ca_name, subject, public, x509.random_serial_number())
             .not_valid_before(now - datetime.timedelta(hours=1))
