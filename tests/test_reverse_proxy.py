@@ -358,7 +358,9 @@ def nginx(network: Network) -> Iterator[subprocess.Popen[bytes]]:
     )
     write_service_files(service)
     command = [str(NGINX), "-e", "stderr", "-p", f"{network.folder}/state/proxy"]
-    command += ["-c", f"{network.folder}/deploy/nginx.conf", "-g", "daemon off;"]
+    # In production master and workers are one user; root's workers would be nobody.
+    same_user = "user root root;" if os.getuid() == 0 else ""
+    command += ["-c", f"{network.folder}/deploy/nginx.conf", "-g", f"daemon off; {same_user}"]
     with running(command, network.folder, "nginx.log") as process:
         wait_for(lambda: listens(network.proxy))
         yield process
