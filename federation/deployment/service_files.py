@@ -175,17 +175,11 @@ class SiteService:
         }
 
 
-def write_service_files(service: CoordinatorService | SiteService) -> tuple[Path, ...]:
-    """Write a service's files into `folder/deploy`, in place of older ones.
-
-    For a coordinator also `folder/state/proxy` is made, where nginx keeps its log.
-
-    Returns:
-        The files.
+def render_service_files(service: CoordinatorService | SiteService) -> dict[str, str]:
+    """Name of each file of a service -> its text.
 
     Raises:
-        ServiceFilesError: A value could not stand in a file, or a file cannot be written. In the
-            first case nothing was written.
+        ServiceFilesError: A value could not stand in a file, or the SuperLink would be exposed.
     """
     environment = Environment(  # noqa: S701 - none of the files is HTML; values are checked
         loader=FileSystemLoader(_TEMPLATES),
@@ -195,20 +189,36 @@ def write_service_files(service: CoordinatorService | SiteService) -> tuple[Path
         keep_trailing_newline=True,
     )
     values = service.values()
-    texts = {
-        service.folder / DEPLOY_FOLDER / name: environment.get_template(template).render(values)
+    return {
+        name: environment.get_template(template).render(values)
         for name, template in service.templates().items()
     }
+
+
+def write_service_files(service: CoordinatorService | SiteService) -> tuple[Path, ...]:
+    """Write a service's files into `folder/deploy`, in place of older ones.
+
+    For a coordinator also `folder/state/proxy` is made, where nginx keeps its log.
+
+    Returns:
+        The files.
+
+    Raises:
+        ServiceFilesError: As `render_service_files`, and then nothing was written; or a file
+            cannot be written.
+    """
+    texts = render_service_files(service)
+    deploy = service.folder / DEPLOY_FOLDER
     try:
         if isinstance(service, CoordinatorService):
             (service.folder / "state").mkdir(mode=0o700, parents=True, exist_ok=True)
             (service.folder / "state/proxy").mkdir(mode=0o700, exist_ok=True)
-        (service.folder / DEPLOY_FOLDER).mkdir(parents=True, exist_ok=True)
-        for file, text in texts.items():
-            file.write_text(text, encoding="utf-8", newline="\n")
+        deploy.mkdir(parents=True, exist_ok=True)
+        for name, text in texts.items():
+            (deploy / name).write_text(text, encoding="utf-8", newline="\n")
     except OSError as error:
         raise ServiceFilesError(f"{error.filename} cannot be written: {error.strerror}") from None
-    return tuple(texts)
+    return tuple(deploy / name for name in texts)
 
 
 def _common(folder: Path, user: str, program: Path, extra: str) -> dict[str, object]:
