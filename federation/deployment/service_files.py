@@ -19,6 +19,7 @@ from typing import Final
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from data_contracts.errors import GroundTruthError
+from federation.deployment.addresses import Address
 
 DEPLOY_FOLDER: Final = "deploy"
 """Folder of these files, in the folder of the coordinator or the site."""
@@ -27,9 +28,6 @@ _TEMPLATES = Path(__file__).with_name("templates")
 _DISTRIBUTION = "shared-ground-truth"
 _PATH = re.compile(r"(/[A-Za-z0-9._+@-]+)+")
 _USER = re.compile(r"[a-z_][a-z0-9_-]{0,30}")  # useradd(8)
-_LABEL = r"[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
-_NAME = re.compile(rf"(?=.{{1,253}}\Z)({_LABEL}\.)*(?![0-9]+\Z){_LABEL}")  # RFC 1123, 2.1
-_PORT = re.compile(r"[1-9][0-9]{0,4}")
 _VERSION = re.compile(r"[0-9A-Za-z.+!]+")  # PEP 440
 _HOMES = (Path("/home"), Path("/root"), Path("/run/user"))  # systemd.exec(5), ProtectHome=
 
@@ -43,46 +41,6 @@ def _own_program() -> Path:
     own = Path(sys.executable).with_name("groundtruth")
     found = own if own.exists() else shutil.which("groundtruth")
     return Path(os.path.abspath(found or own))
-
-
-@dataclass(frozen=True, slots=True)
-class Endpoint:
-    """Where a server is reached or listens.
-
-    Attributes:
-        host: A DNS name or an IP address; an IPv6 address without its brackets.
-        port: 1 to 65535.
-    """
-
-    host: str
-    port: int
-
-    @classmethod
-    def parse(cls, text: str) -> "Endpoint":
-        """Read "host:port" or "[IPv6 address]:port".
-
-        Raises:
-            ServiceFilesError: It is neither.
-        """
-        host, _, port = text.rpartition(":")
-        bracketed = host.startswith("[") and host.endswith("]")
-        host = host[1:-1] if bracketed else host
-        kind = _ip_version(host) or (4 if _NAME.fullmatch(host) else None)
-        if kind != (6 if bracketed else 4) or not _PORT.fullmatch(port) or int(port) > 65535:
-            raise ServiceFilesError(
-                f"{text!r} is no address of a server: write name:port, or [IPv6 address]:port"
-            )
-        return cls(host, int(port))
-
-    @property
-    def is_loopback(self) -> bool:
-        """Whether only this machine can reach it."""
-        if _ip_version(self.host) is None:
-            return self.host == "localhost"
-        return ipaddress.ip_address(self.host).is_loopback
-
-    def __str__(self) -> str:
-        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,9 +71,8 @@ class CoordinatorService:
         Raises:
             ServiceFilesError: One could not stand in a file, or the SuperLink would be exposed.
         """
-        address, bind = Endpoint.parse(self.address), Endpoint.parse(self.bind)
-        listen = Endpoint.parse(self.listen or f"0.0.0.0:{address.port}")
-        if not bind.is_loopback:
+        address, bind, listen = _address(self.address), _address(self.bind), self._listen()
+        if bind.ip is None or not bind.ip.is_loopback:
             raise ServiceFilesError(
                 f"the SuperLink must not listen on {bind}: whoever reaches it can submit code. "
                 f'Set bind = "127.0.0.1:{bind.port}"; nginx lets sites in'
@@ -139,9 +96,12 @@ class CoordinatorService:
             "groundtruth-coordinator.service": "groundtruth-coordinator.service.j2",
             "groundtruth-proxy.service": "groundtruth-proxy.service.j2",
         }
-        if not self.listen or Endpoint.parse(self.listen).host == "0.0.0.0":  # noqa: S104 - theirs
+        if self._listen().ip == ipaddress.IPv4Address(0):
             files |= {"compose.yaml": "coordinator-compose.yaml.j2", "Dockerfile": "Dockerfile.j2"}
         return files
+
+    def _listen(self) -> Address:
+        return _address(self.listen or f"0.0.0.0:{_address(self.address).port}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -238,6 +198,13 @@ def _common(folder: Path, user: str, program: Path, extra: str) -> dict[str, obj
     }
 
 
+def _address(text: str) -> Address:
+    try:
+        return Address.parse(text)
+    except ValueError as error:
+        raise ServiceFilesError(f"{text!r} is no address of a server: {error}") from None
+
+
 def _checked_path(path: Path) -> str:
     text = path.as_posix()
     if not _PATH.fullmatch(text) or ".." in path.parts:
@@ -246,11 +213,3 @@ def _checked_path(path: Path) -> str:
             "digits and . _ + @ - alone"
         )
     return text
-
-
-def _ip_version(host: str) -> int | None:
-    """4 or 6; None for what is no IP address, or holds the name of an interface."""
-    try:
-        return None if "%" in host else ipaddress.ip_address(host).version
-    except ValueError:
-        return None
