@@ -34,11 +34,13 @@ MANIFEST_NAME = "site.toml"
 _KEYS = (
     *("name", "role", "origin", "on_error", "group"),
     *("max_epsilon", "budget_epsilon", "max_patients", "min_colluders", "sampling"),
+    *("min_sites", "min_patients", "tasks"),
 )
 _MAX_EPSILON = 3.0
 _BUDGET_EPSILON = 10.0
 _MAX_PATIENTS = 1_000_000
 _MIN_COLLUDERS = 0.1
+_MIN_SITES = 2
 
 Exchange = Literal["x12", "fhir", "omop"]
 EXCHANGED: Final[Mapping[Exchange, tuple[str, ...]]] = {
@@ -76,6 +78,9 @@ class SiteManifest:
             noise.
         sampling: Whether runs may sample patients. Decided before the first release for the life of
             the ledger, which then counts all releases more coarsely.
+        min_sites: Sites that a run must name, this one included.
+        min_patients: Patients that the sites of a run must have declared, all together.
+        tasks: Tasks that this site takes part in; all where there is none.
         mappings: Contract name -> how the columns of its flat file are named, where they differ.
         exchanges: "x12", "fhir" or "omop" -> file or directory, absolute.
         timezone: The zone of local times in X12, which writes none; None if they are taken as UTC,
@@ -98,6 +103,9 @@ class SiteManifest:
     max_patients: int = _MAX_PATIENTS
     min_colluders: float = _MIN_COLLUDERS
     sampling: bool = False
+    min_sites: int = _MIN_SITES
+    min_patients: int = 0
+    tasks: tuple[str, ...] = ()
     mappings: Mapping[str, TableMapping] = field(default_factory=dict)
     exchanges: Mapping[Exchange, Path] = field(default_factory=dict)
     timezone: ZoneInfo | None = None
@@ -178,6 +186,9 @@ class SiteManifest:
             max_patients=_count(site, "max_patients", file, _MAX_PATIENTS),
             min_colluders=_share(site, "min_colluders", file, _MIN_COLLUDERS),
             sampling=_flag(site, "sampling", file),
+            min_sites=_count(site, "min_sites", file, _MIN_SITES),
+            min_patients=_count(site, "min_patients", file, 0, least=0),
+            tasks=_names(site, "tasks", file),
             exchanges={
                 exchange: _path(sources, exchange, file, "sources")
                 for exchange in get_args(Exchange)
@@ -219,6 +230,12 @@ class SiteManifest:
             site["min_colluders"] = self.min_colluders
         if self.sampling:
             site["sampling"] = self.sampling
+        if self.min_sites != _MIN_SITES:
+            site["min_sites"] = self.min_sites
+        if self.min_patients:
+            site["min_patients"] = self.min_patients
+        if self.tasks:
+            site["tasks"] = list(self.tasks)
 
         def written(path: Path) -> str:
             return str(path.relative_to(folder) if path.is_relative_to(folder) else path)
@@ -256,11 +273,20 @@ def _positive(site: Mapping[str, object], key: str, file: Path, default: float) 
     return float(value)
 
 
-def _count(site: Mapping[str, object], key: str, file: Path, default: int) -> int:
+def _count(
+    site: Mapping[str, object], key: str, file: Path, default: int, least: int = 1
+) -> int:
     value = site.get(key, default)
-    if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= 100_000_000:
-        raise ManifestError(f"{file}: {key} must be a whole number, from 1 to 100 000 000")
+    if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= 100_000_000:
+        raise ManifestError(f"{file}: {key} must be a whole number, from {least} to 100 000 000")
     return value
+
+
+def _names(site: Mapping[str, object], key: str, file: Path) -> tuple[str, ...]:
+    value = site.get(key, [])
+    if not isinstance(value, list) or not all(isinstance(item, str) and item for item in value):
+        raise ManifestError(f'{file}: {key} must be a list of names, such as ["approved"]')
+    return tuple(value)
 
 
 def _share(site: Mapping[str, object], key: str, file: Path, default: float) -> float:

@@ -11,23 +11,22 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from data_contracts.features import Feature, Grid, NumberGrid, grid_of
+from data_contracts.features import Feature, Grid, grid_of
 from experiments.baselines import OneLabelError, fit_additive, fit_boosting, fit_logistic
 from experiments.evaluation import auroc, metrics, reliability
 from experiments.federation_data import Site
-from experiments.plans import MIN_PATIENTS, noise_in_words
+from experiments.plans import MIN_PATIENTS
 from experiments.progress import Reporter
+from experiments.task_figures import evaluation_figures, privacy_figures, shape_figures
 from federation import client_app, server_app
 from federation.enrolment import enrol
 from federation.identity import REGISTRY_FILE
 from federation.in_process import run_in_process
 from federation.plan import RunPlan
-from federation.promise import promise
 from federation.results import read_result
 from federation.simulation import run_on_simulation
 from federation.strategy import TrainingResult, on_each_round
-from models.additive import AdditiveModel, shape_axis
-from models.evaluation import Evaluation
+from models.additive import AdditiveModel
 from models.patients import PatientRows, group_by_patient
 from models.tasks.task import TaskDataError, TaskRows, assemble
 from models.training import Model
@@ -126,11 +125,11 @@ def run_task(
         "train_rows": sum(site.grouped.n_rows for site in trainers),
         "test_rows": sum(len(site.test) for site in trainers),
         "base_rate": float(np.concatenate([site.train.labels for site in trainers]).mean()),
-        "privacy": _privacy(plan, trained),
+        "privacy": privacy_figures(plan, trained),
         **scores,
         "by_site": by_site,
-        "evaluation": _evaluation(trained.evaluation, plan, features),
-        "shapes": _shapes(trained.model, features),
+        "evaluation": evaluation_figures(trained.evaluation, plan, features),
+        "shapes": shape_figures(trained.model, features),
         "rounds": [asdict(record) for record in trained.rounds],
         "dropouts": [asdict(dropout) for dropout in trained.dropouts],
         "seconds": {"train": train_seconds, "baselines": time.monotonic() - start},
@@ -294,79 +293,3 @@ def _site_figures(site: Held, models: Mapping[str, Model | None]) -> dict[str, A
             for name, model in models.items()
         },
     }
-
-
-def _privacy(plan: RunPlan, trained: TrainingResult) -> dict[str, Any]:
-    return {
-        **asdict(promise([plan])),
-        "mu": plan.mu,
-        "unit": "patient",
-        "neighbouring": "add/remove",
-        "secure_sum": plan.secure_sum,
-        "minimum_sites": plan.minimum_sites,
-        "noise_shares": plan.noise_shares,
-        "noise": noise_in_words(plan),
-        "max_records_per_patient": plan.privacy.max_records_per_patient,
-        "rounds": len(trained.rounds),
-        "retries": sum(record.retries for record in trained.rounds),
-        "upload_bytes_per_site": 8 * sum(record.values for record in trained.rounds),
-        "releases": [
-            {
-                "step": name,
-                "patients": plan.population_of(name).side,
-                "rounds": step.rounds,
-                "sample_rate": plan.sample_rate_of(name),
-                "share": plan.share_of(name) if plan.mu else None,
-                "mu_per_round": plan.mu_of(name),
-                "sensitivity": first.sensitivity,
-                "noise_std": first.noise_std,
-            }
-            for name, step in plan.steps.items()
-            for first in [record for record in trained.rounds if record.step == name][:1]
-        ],
-    }
-
-
-def _evaluation(
-    evaluation: Evaluation, plan: RunPlan, features: Sequence[Feature]
-) -> dict[str, Any]:
-    """What an evaluation under privacy says, with its subgroups by name."""
-    figures = asdict(evaluation)
-    by_name = {feature.name: feature for feature in features}
-    figures["groups"] = {
-        name: [
-            {"level": str(level), **stratum}
-            for level, stratum in zip([*shape_axis(by_name[name]), "missing"], strata, strict=True)
-        ]
-        for name, strata in zip(plan.the_task.groups, figures["groups"], strict=True)
-    }
-    return figures
-
-
-def _shapes(model: Model, features: Sequence[Feature]) -> list[dict[str, Any]]:
-    """Shape functions, the strongest first; bands are 95 % intervals' half-widths."""
-    if not isinstance(model, AdditiveModel):
-        return []  # no part of it can be read by itself
-    shapes = []
-    for feature, shape in zip(features, model.shapes, strict=True):
-        grid, axis = grid_of(feature), shape_axis(feature)
-        is_number = isinstance(grid, NumberGrid)
-        shapes.append(
-            {
-                "feature": feature.name,
-                "title": feature.title,
-                "kind": "number" if is_number else "category",
-                "unit": grid.unit if isinstance(grid, NumberGrid) else None,
-                "importance": shape.importance,
-                "x": axis if is_number else None,
-                "levels": None if is_number else [*axis, "missing"],
-                "log_odds": shape.log_odds[: len(axis) if is_number else None].tolist(),
-                "band": (1.96 * shape.std[: len(axis) if is_number else None]).tolist(),
-                "frequency": shape.frequency[: len(axis) if is_number else None].tolist(),
-                "missing": {
-                    "log_odds": float(shape.log_odds[-1]),
-                    "frequency": float(shape.frequency[-1]),
-                },
-            }
-        )
-    return sorted(shapes, key=lambda item: -float(item["importance"]))

@@ -44,6 +44,7 @@ class RunPlan:
         split_key: Key of the hash that assigns patients to training and test.
         test_share: Share of patients held out.
         contracts: The task's tables -> version of the contract that the plan is made for.
+        patients: Site -> patients that it declared when it joined; empty in experiments.
         noise_seed: Seed of reproducible noise for synthetic and public data; None draws noise
             that nobody can reproduce. Sites with private data refuse any seed.
     """
@@ -59,6 +60,7 @@ class RunPlan:
     family: str = "additive"
     additive: AdditiveSettings = field(default_factory=AdditiveSettings)
     neural: NeuralSettings = field(default_factory=NeuralSettings)
+    patients: Mapping[str, int] = field(default_factory=dict)
     noise_seed: int | None = None
 
     def __post_init__(self) -> None:
@@ -70,6 +72,8 @@ class RunPlan:
             )
         if not self.sites or len(set(self.sites)) != len(self.sites):
             raise ConfigError(f"a run needs sites, each named once, not {list(self.sites)}")
+        if not set(self.patients) <= set(self.sites) or min(self.patients.values(), default=0) < 0:
+            raise ConfigError("patients must name sites of the run, and count from 0")
         if not (0 < len(self.split_key) <= 200 and self.split_key.isprintable()):
             raise ConfigError("split_key must be 1 to 200 printable characters")
         if not 0 < self.test_share < 1:

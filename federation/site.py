@@ -327,6 +327,21 @@ def _check_private(manifest: SiteManifest, plan: RunPlan) -> None:
             f"{site} refuses privacy.colluders = {privacy.colluders:g}: its site.toml asks for "
             f"{manifest.min_colluders:g} at least"
         )
+    if len(plan.sites) < manifest.min_sites:
+        raise SitePolicyError(
+            f"{site} takes part in runs of {manifest.min_sites} sites or more (min_sites in its "
+            f"site.toml), and the plan names {len(plan.sites)}"
+        )
+    if (declared := sum(plan.patients.values())) < manifest.min_patients:
+        raise SitePolicyError(
+            f"{site} takes part in runs over {manifest.min_patients:,} declared patients or more "
+            f"(min_patients in its site.toml), and the plan declares {declared:,}"
+        )
+    if manifest.tasks and plan.task not in manifest.tasks:
+        raise SitePolicyError(
+            f"{site} takes part in {', '.join(manifest.tasks)} (tasks in its site.toml), and the "
+            f"plan is for {plan.task}"
+        )
     if not manifest.sampling and any(plan.sample_rate_of(step) < 1 for step in plan.steps):
         raise SitePolicyError(
             f"{site} counts only releases of all its patients: set neural.sample_rate = 1 (a site "

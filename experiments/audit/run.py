@@ -51,7 +51,6 @@ _COMPANY = 200
 """Rows of other patients beside whom the effect of a canary is measured."""
 
 
-
 @dataclass(frozen=True, slots=True)
 class AuditSettings:
     """What is audited, and how hard.
