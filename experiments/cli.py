@@ -25,6 +25,7 @@ from rich.table import Table as PrintedTable
 
 from data_contracts.errors import GroundTruthError
 from experiments.cli_site import Epsilon, number_or_none, site_app
+from experiments.cli_track import track_app
 
 app = typer.Typer(
     name="groundtruth",
@@ -40,6 +41,7 @@ app.add_typer(network_app, name="network")
 app.add_typer(data_app, name="data")
 app.add_typer(site_app, name="site")
 app.add_typer(contracts_app, name="contracts")
+app.add_typer(track_app, name="track")
 
 Out = Annotated[Path | None, typer.Option("--out", help="Folder of the run.", show_default=False)]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace an earlier run there.")]
@@ -302,6 +304,7 @@ def _run(
 
     from experiments.job import run_experiment
     from experiments.progress import Reporter
+    from experiments.spool import tracking_store
     from experiments.words import print_results
     from federation.settings import ConfigError
 
@@ -317,12 +320,13 @@ def _run(
     config = config.with_changes(seed=seed, engine=engine, privacy=privacy)
     now = datetime.datetime.now().strftime("%Y%m%d-%H%M%S")
     folder = out or RUNS / f"{now}-{config.name}"
+    tracking = tracking_store(folder.parent)
     try:
         results = run_experiment(
             config,
             folder,
             if_present="overwrite" if overwrite else "resume" if resume else "refuse",
-            tracking=folder.parent / "mlflow.db",
+            tracking=tracking,
             reporter=Reporter(),
         )
     except KeyboardInterrupt:
@@ -334,7 +338,7 @@ def _run(
             err=True,
         )
         raise typer.Exit(130) from None
-    print_results(results, folder, Console())
+    print_results(results, folder, tracking, Console())
 
 
 def main() -> None:

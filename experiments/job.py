@@ -4,11 +4,9 @@ import datetime
 import json
 import platform
 import shutil
-import sqlite3
 import subprocess
 import time
 from collections.abc import Mapping, Sequence
-from contextlib import closing
 from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
@@ -23,6 +21,7 @@ from experiments.forecast.releases import releases
 from experiments.plans import make_plan, noise_in_words
 from experiments.progress import Reporter
 from experiments.report import render
+from experiments.spool import hand_in, sqlite_store
 from experiments.task_run import run_task
 from federation.ledger import Ledger, ledger_file
 from federation.plan import RunPlan
@@ -39,7 +38,7 @@ def run_experiment(
     folder: Path,
     *,
     if_present: IfPresent = "refuse",
-    tracking: Path | None = None,
+    tracking: Path | str | None = None,
     reporter: Reporter | None = None,
 ) -> dict[str, Any]:
     """Run an experiment and leave everything in `folder`; see `experiments/folders.py`.
@@ -48,7 +47,7 @@ def run_experiment(
         config: The experiment.
         folder: Folder of the run.
         if_present: What to do where the folder holds something already.
-        tracking: MLflow database to log to; none unless given.
+        tracking: MLflow store to log to, its SQLite file or its URI; none unless given.
         reporter: Tells a person what is going on.
 
     Returns:
@@ -60,12 +59,14 @@ def run_experiment(
     """
     reporter = reporter or Reporter(quiet=True)
     with open_run(folder, config, if_present):
-        return _run(config, folder, tracking, reporter)
+        results = _run(config, folder, reporter)
+    if tracking is not None:
+        store = sqlite_store(tracking) if isinstance(tracking, Path) else tracking
+        hand_in(folder, store, reporter)
+    return results
 
 
-def _run(
-    config: ExperimentConfig, folder: Path, tracking: Path | None, reporter: Reporter
-) -> dict[str, Any]:
+def _run(config: ExperimentConfig, folder: Path, reporter: Reporter) -> dict[str, Any]:
     start = time.monotonic()
     network = make_network(config, folder / "network", reporter)
     description = Network.load(network)
@@ -111,31 +112,7 @@ def _run(
     _write_json(folder / "results.json", results)
     reporter.say("Writing the report")
     render(results, folder / "report.html")
-    if tracking is not None:
-        _track(results, folder, tracking, reporter)
     return results
-
-
-def _track(results: dict[str, Any], folder: Path, database: Path, reporter: Reporter) -> None:
-    """Log to MLflow once; a tracking store that fails takes nothing from the finished run."""
-    receipt = folder / "mlflow-run-id.txt"
-    if receipt.is_file():
-        return
-    reporter.say("Logging to MLflow")
-    try:  # MLflow would try for minutes to open what cannot be opened
-        with closing(sqlite3.connect(database)) as connection:
-            connection.execute("PRAGMA user_version = 0")
-    except sqlite3.Error as error:
-        reporter.say(f"Not logged to {database}: {error}. The run itself is complete.")
-        return
-    # MLflow takes seconds to import; nothing else needs it.
-    from federation.tracking import log_run
-
-    try:
-        receipt.write_text(log_run(results, folder, database) + "\n", encoding="utf-8")
-    except Exception as error:
-        reason = str(error).partition("\n")[0]
-        reporter.say(f"Not logged to {database}: {reason}. The run itself is complete.")
 
 
 def _spent_in_ledgers(network: Path, plans: Sequence[RunPlan]) -> float | None:
