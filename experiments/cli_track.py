@@ -35,3 +35,17 @@ def track_send(
         typer.echo(f"{folder} waits for {meant_for(folder)}: set MLFLOW_TRACKING_URI", err=True)
     if left or elsewhere:
         raise typer.Exit(1)
+
+
+@track_app.command("server")
+def track_server(
+    folder: Annotated[Path, typer.Argument(help="Folder of the server's secrets and artifacts.")],
+    database: Annotated[str, typer.Option(help="postgresql://USER@HOST/DATABASE, no password.")],
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=1, max=65535, help="Port to listen on.")] = 5000,
+) -> None:
+    """Start a team's MLflow server over PostgreSQL; nobody gets in without a password."""
+    from experiments.tracking_server import ADMINISTRATOR, serve
+
+    typer.echo(f"Administrator {ADMINISTRATOR}; the first password is in {folder / 'server.env'}")
+    serve(folder, database, host, port)

@@ -139,19 +139,18 @@ def _told(error: Exception) -> TrackingError:
     """What an error of MLflow's means, in one line."""
     # MLflow raises its own error while it handles that of the connection.
     cause = error.__cause__ or error.__context__ or error
-    status = 500
-    if isinstance(error, MlflowException):
-        status = int(error.get_http_status_code())  # type: ignore[no-untyped-call]
-    elif isinstance(error, requests.HTTPError) and error.response is not None:
-        status = error.response.status_code
-    if isinstance(cause, requests.Timeout):
-        return StoreUnavailableError("it did not answer in time")
     if isinstance(cause, requests.exceptions.SSLError):
         return StoreUnavailableError(
             "its certificate is not trusted; MLFLOW_TRACKING_SERVER_CERT_PATH names a CA of yours"
         )
-    if isinstance(cause, requests.ConnectionError):
-        return StoreUnavailableError("it cannot be reached")
+    if isinstance(cause, requests.ConnectionError | requests.Timeout):
+        late = "timed out" in str(cause)
+        return StoreUnavailableError(
+            "it did not answer in time" if late else "it cannot be reached"
+        )
+    if isinstance(cause, requests.exceptions.RetryError):
+        return TrackingError(f"it fails: {getattr(cause.args[0], 'reason', 'no reason given')}")
+    status = _status(error)
     if status == 401:
         return StoreUnavailableError(
             "it refuses the user or the password (401); they are read from "
@@ -163,6 +162,15 @@ def _told(error: Exception) -> TrackingError:
             f"{EXPERIMENT}-TASK it needs MANAGE"
         )
     return TrackingError(str(error).partition("\n")[0][:_TOLD])
+
+
+def _status(error: Exception) -> int | None:
+    """Status of the answer, if it was one that MLflow or its upload of artifacts refused."""
+    if isinstance(error, MlflowException):
+        return int(error.get_http_status_code())  # type: ignore[no-untyped-call]
+    if isinstance(error, requests.HTTPError) and error.response is not None:
+        return error.response.status_code
+    return None
 
 
 _TOLD = 200  # characters of an error that we do not know
