@@ -27,6 +27,7 @@ from data_contracts.errors import GroundTruthError
 from experiments.cli_audit_log import audit_log_app
 from experiments.cli_coordinator import coordinator_app
 from experiments.cli_site import Epsilon, number_or_none, site_app
+from experiments.cli_track import track_app
 
 app = typer.Typer(
     name="groundtruth",
@@ -44,6 +45,7 @@ app.add_typer(coordinator_app, name="coordinator")
 app.add_typer(site_app, name="site")
 app.add_typer(contracts_app, name="contracts")
 app.add_typer(audit_log_app, name="audit-log")
+app.add_typer(track_app, name="track")
 
 Out = Annotated[Path | None, typer.Option("--out", help="Folder of the run.", show_default=False)]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace an earlier run there.")]
@@ -306,6 +308,7 @@ def _run(
 
     from experiments.job import run_experiment
     from experiments.progress import Reporter
+    from experiments.spool import tracking_store
     from experiments.words import print_results
     from federation.settings import ConfigError
 
@@ -321,12 +324,13 @@ def _run(
     config = config.with_changes(seed=seed, engine=engine, privacy=privacy)
     now = datetime.datetime.now().strftime("%Y%m%d-%H%M%S")
     folder = out or RUNS / f"{now}-{config.name}"
+    tracking = tracking_store(folder.parent)
     try:
         results = run_experiment(
             config,
             folder,
             if_present="overwrite" if overwrite else "resume" if resume else "refuse",
-            tracking=folder.parent / "mlflow.db",
+            tracking=tracking,
             reporter=Reporter(),
         )
     except KeyboardInterrupt:
@@ -338,7 +342,7 @@ def _run(
             err=True,
         )
         raise typer.Exit(130) from None
-    print_results(results, folder, Console())
+    print_results(results, folder, tracking, Console())
 
 
 def main() -> None:

@@ -1,33 +1,19 @@
 """A run over the sites of a coordinator's network: no data here, and nothing measured exactly."""
 
-import datetime
-import json
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from federation.deployment.deployed import Deployed
+
 from experiments.config import ExperimentConfig
 from experiments.folders import IfPresent, open_run
-from experiments.forecast.advice import promise_warnings
-from experiments.forecast.releases import releases
 from experiments.job import ADVISORY, finish, privacy_of_run, provenance
-from experiments.plans import make_plan
 from experiments.progress import Reporter
-from experiments.task_figures import evaluation_figures, privacy_figures, shape_figures
-from federation.checkpoint import Checkpoint
 from federation.deployment.coordinator import Coordinator
-from federation.deployment.coordinator_service import site_nodes, superlink_of
-from federation.deployment.deployed import Deployed
-from federation.deployment.members import Member, Members
-from federation.exchange import Patience
-from federation.plan import RunPlan
+from federation.deployment.members import Members
 from federation.promise import promise
-from federation.results import read_result, write_result
-from federation.settings import ConfigError
-from federation.strategy import TrainingResult, on_each_round
-from models.tasks import TASKS
 
 _CHECKPOINT: Final = "checkpoint.json"
 

@@ -22,7 +22,7 @@ from experiments.config import ExperimentConfig
 
 IfPresent = Literal["refuse", "resume", "overwrite"]
 CONFIG_NAME = "config.json"
-_LOCK_NAME = ".lock"
+LOCK_NAME = ".lock"
 
 
 class FolderInUseError(GroundTruthError):
@@ -42,7 +42,7 @@ def open_run(folder: Path, config: ExperimentConfig, if_present: IfPresent) -> I
         FolderInUseError: The folder is not empty (refuse), is no run (overwrite), or holds a run
             with other settings (resume); or a run is going on there.
     """
-    lock = FileLock(folder / _LOCK_NAME, blocking=False)
+    lock = FileLock(folder / LOCK_NAME, blocking=False)
     try:
         try:
             if (folder / CONFIG_NAME).is_file():
@@ -57,7 +57,7 @@ def open_run(folder: Path, config: ExperimentConfig, if_present: IfPresent) -> I
     finally:
         if lock.is_locked:
             lock.release(force=True)
-            (folder / _LOCK_NAME).unlink(missing_ok=True)
+            (folder / LOCK_NAME).unlink(missing_ok=True)
 
 
 def _prepare(folder: Path, config: ExperimentConfig, if_present: IfPresent) -> None:
@@ -68,7 +68,7 @@ def _prepare(folder: Path, config: ExperimentConfig, if_present: IfPresent) -> N
     made = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
     if if_present == "resume" and CONFIG_NAME not in made:
         raise FolderInUseError(f"{folder} holds no run to go on with (no {CONFIG_NAME})")
-    made -= {CONFIG_NAME, _LOCK_NAME}  # settings alone are what a run leaves that could not start
+    made -= {CONFIG_NAME, LOCK_NAME}  # settings alone are what a run leaves that could not start
     if made:
         if if_present == "refuse":
             raise FolderInUseError(
@@ -84,7 +84,7 @@ def _prepare(folder: Path, config: ExperimentConfig, if_present: IfPresent) -> N
             for path in folder.iterdir():
                 if path.is_dir() and not path.is_symlink():
                     shutil.rmtree(path)
-                elif path.name != _LOCK_NAME:
+                elif path.name != LOCK_NAME:
                     path.unlink()
         elif file.read_text(encoding="utf-8") != settings:
             raise FolderInUseError(

@@ -1,16 +1,8 @@
 """The main job: a network of sites in, models, figures and a report out."""
 
-import datetime
-import json
-import platform
-import shutil
-import sqlite3
-import subprocess
 import time
 from collections.abc import Mapping, Sequence
-from contextlib import closing
 from dataclasses import asdict
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -20,18 +12,14 @@ from experiments.federation_data import Site, check_sites, fingerprint, make_net
 from experiments.folders import IfPresent, open_run
 from experiments.forecast.advice import promise_warnings
 from experiments.forecast.releases import releases
-from experiments.plans import make_plan, noise_in_words
+from experiments.plans import make_plan
 from experiments.progress import Reporter
-from experiments.report import render
+from experiments.run_results import privacy_of_run, provenance, write_results
+from experiments.spool import hand_in, sqlite_store
 from experiments.task_run import run_task
 from federation.ledger import Ledger, ledger_file
 from federation.plan import RunPlan
 from federation.promise import Promise, promise
-
-ADVISORY = (
-    "Advisory only: a human decides. Approval labels encode past payer behaviour, not "
-    "appropriateness."
-)
 
 
 def run_experiment(
@@ -39,7 +27,7 @@ def run_experiment(
     folder: Path,
     *,
     if_present: IfPresent = "refuse",
-    tracking: Path | None = None,
+    tracking: Path | str | None = None,
     reporter: Reporter | None = None,
 ) -> dict[str, Any]:
     """Run an experiment and leave everything in `folder`; see `experiments/folders.py`.
@@ -48,7 +36,7 @@ def run_experiment(
         config: The experiment.
         folder: Folder of the run.
         if_present: What to do where the folder holds something already.
-        tracking: MLflow database to log to; none unless given.
+        tracking: MLflow store to log to, its SQLite file or its URI; none unless given.
         reporter: Tells a person what is going on.
 
     Returns:
@@ -60,12 +48,14 @@ def run_experiment(
     """
     reporter = reporter or Reporter(quiet=True)
     with open_run(folder, config, if_present):
-        return _run(config, folder, tracking, reporter)
+        results = _run(config, folder, reporter)
+    if tracking is not None:
+        store = sqlite_store(tracking) if isinstance(tracking, Path) else tracking
+        hand_in(folder, store, reporter)
+    return results
 
 
-def _run(
-    config: ExperimentConfig, folder: Path, tracking: Path | None, reporter: Reporter
-) -> dict[str, Any]:
+def _run(config: ExperimentConfig, folder: Path, reporter: Reporter) -> dict[str, Any]:
     start = time.monotonic()
     network = make_network(config, folder / "network", reporter)
     description = Network.load(network)
@@ -91,51 +81,18 @@ def _run(
     }
     told, spent = promise(plans), _spent_in_ledgers(network, plans)
     results = {
-        "schema_version": 3,
-        "run_id": folder.resolve().name,
-        "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        "seconds": time.monotonic() - start,
-        "git_commit": _git_commit(),
-        "versions": _versions(),
+        **provenance(folder, start),
         "engine": config.engine,
         "seed": config.seed,
-        "advisory": ADVISORY,
         "config": asdict(config),
         "data": {**asdict(description), "fingerprint": print_of_data},
         "sites": [_site_row(site) for site in sites],
         "warnings": _warnings(config, sites, tasks, told, spent),
-        "privacy": {**_privacy(config, plans, told), "spent_in_ledgers": spent},
+        "privacy": {**privacy_of_run(config, plans, told), "spent_in_ledgers": spent},
         "tasks": tasks,
-        "files": {"report": "report.html", "results": "results.json"},
     }
-    _write_json(folder / "results.json", results)
-    reporter.say("Writing the report")
-    render(results, folder / "report.html")
-    if tracking is not None:
-        _track(results, folder, tracking, reporter)
+    write_results(results, folder, reporter)
     return results
-
-
-def _track(results: dict[str, Any], folder: Path, database: Path, reporter: Reporter) -> None:
-    """Log to MLflow once; a tracking store that fails takes nothing from the finished run."""
-    receipt = folder / "mlflow-run-id.txt"
-    if receipt.is_file():
-        return
-    reporter.say("Logging to MLflow")
-    try:  # MLflow would try for minutes to open what cannot be opened
-        with closing(sqlite3.connect(database)) as connection:
-            connection.execute("PRAGMA user_version = 0")
-    except sqlite3.Error as error:
-        reporter.say(f"Not logged to {database}: {error}. The run itself is complete.")
-        return
-    # MLflow takes seconds to import; nothing else needs it.
-    from federation.tracking import log_run
-
-    try:
-        receipt.write_text(log_run(results, folder, database) + "\n", encoding="utf-8")
-    except Exception as error:
-        reason = str(error).partition("\n")[0]
-        reporter.say(f"Not logged to {database}: {reason}. The run itself is complete.")
 
 
 def _spent_in_ledgers(network: Path, plans: Sequence[RunPlan]) -> float | None:
@@ -146,18 +103,6 @@ def _spent_in_ledgers(network: Path, plans: Sequence[RunPlan]) -> float | None:
         (Ledger.existing(file).spent().epsilon(delta) for file in files if file.exists()),
         default=None,
     )
-
-
-def _privacy(config: ExperimentConfig, plans: Sequence[RunPlan], told: Promise) -> dict[str, Any]:
-    """What all tasks together cost a patient."""
-    return {
-        **asdict(told),
-        "unit": "patient",
-        "neighbouring": "add/remove",
-        "max_records_per_patient": config.privacy.max_records_per_patient,
-        "secure_sum": plans[0].secure_sum,
-        "noise": noise_in_words(plans[0]),
-    }
 
 
 def _site_row(site: Site) -> dict[str, Any]:
@@ -200,26 +145,3 @@ def _warnings(
     if rejected:
         warnings.append(f"{rejected} rows broke their contract and were set aside by their sites.")
     return warnings
-
-
-def _git_commit() -> str | None:
-    """Commit of the checkout that the code runs from; None outside one."""
-    git = shutil.which("git")
-    if git is None:
-        return None
-    here = Path(__file__).parent
-    done = subprocess.run(  # noqa: S603 - a fixed command
-        [git, "-C", str(here), "rev-parse", "HEAD"], capture_output=True, text=True, check=False
-    )
-    return done.stdout.strip() or None
-
-
-def _versions() -> dict[str, str]:
-    packages = ("flwr", "numpy", "polars", "scikit-learn")
-    return {"python": platform.python_version()} | {name: version(name) for name in packages}
-
-
-def _write_json(file: Path, content: object) -> None:
-    part = file.with_suffix(".part")
-    part.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
-    part.replace(file)

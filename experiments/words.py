@@ -14,12 +14,15 @@ from experiments.site_budget import SiteBudget
 from experiments.site_preview import Preview
 
 
-def print_results(results: Mapping[str, Any], folder: Path, console: Console) -> None:
+def print_results(
+    results: Mapping[str, Any], folder: Path, tracking: str, console: Console
+) -> None:
     """Print what a run has found, and where the rest stands.
 
     Args:
         results: What results.json holds.
         folder: Folder of the run.
+        tracking: URI of the MLflow store.
         console: Where to print.
     """
     for name, task in results["tasks"].items():
@@ -50,9 +53,10 @@ def print_results(results: Mapping[str, Any], folder: Path, console: Console) ->
         console.print(f"Warning: {warning}", highlight=False, markup=False)
     console.print(privacy["noise"], highlight=False)
     console.print(results["advisory"], highlight=False)
+    server = tracking.startswith("http")
     console.print(
         f"Report:  {folder / 'report.html'}\nFigures: {folder / 'results.json'}\n"
-        f"MLflow:  mlflow ui --backend-store-uri sqlite:///{folder.parent / 'mlflow.db'}",
+        f"MLflow:  {tracking if server else f'mlflow ui --backend-store-uri {tracking}'}",
         highlight=False,
         soft_wrap=True,
     )
