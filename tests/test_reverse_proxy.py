@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from pathlib import Path
 
+import httpx
 import pytest
 import yaml
 from cryptography import x509
@@ -33,6 +34,7 @@ from flwr.proto.node_pb2 import NodeInfo
 from flwr.supercore.control import ControlHttpClient
 from flwr.supercore.interceptors.http import RuntimeVersionHttpInterceptor
 from flwr.supercore.protobuf.constants import PROTOBUF_MEDIA_TYPE
+from flwr.supercore.retry import make_simple_http_retry_invoker
 
 from federation.deployment.service_files import CoordinatorService, write_service_files
 
@@ -311,10 +313,45 @@ def test_an_address_that_asks_too_often_is_told_to_wait(tmp_path: Path) -> None:
         received = answer(network, b"".join([*many, request(f"POST {FLEET} HTTP/1.1")]))
         seconds = time.monotonic() - began
     codes = [int(code) for code in re.findall(rb"HTTP/1.1 (\d+)", received)]
-    # A SuperNode waits both out: it tries again after 502, 503 and 504, and after nothing else.
     assert set(codes) == {502, 503}
     assert 201 <= codes.count(502) <= 201 + 50 * (seconds + 1)
     assert codes[:201] == [502] * 201
+
+
+def test_an_address_has_32_requests_under_way_at_most(network: Network) -> None:
+    unfinished = request(f"POST {FLEET} HTTP/1.1", length=100)
+    context = ssl.create_default_context(cafile=network.ca)
+    with ExitStack() as stack:
+        for _ in range(32):
+            plain = stack.enter_context(socket.create_connection((HOST, network.proxy)))
+            stream = stack.enter_context(context.wrap_socket(plain, server_hostname=HOST))
+            stream.sendall(unfinished)
+        wait_for(lambda: status(network, f"POST {FLEET} HTTP/1.1") == 503)
+    wait_for(lambda: status(network, f"POST {FLEET} HTTP/1.1") == 401)
+
+
+@pytest.mark.parametrize(("code", "tries"), [(502, 2), (503, 2), (504, 2), (413, 1), (429, 1)])
+def test_a_supernode_tries_again_after_what_the_proxy_says_when_it_is_busy(
+    code: int, tries: int
+) -> None:
+    answers = [httpx.Response(code), httpx.Response(200)]
+    asked = 0
+
+    def ask() -> None:
+        nonlocal asked
+        asked += 1
+        answers[asked - 1].request = httpx.Request("POST", f"https://localhost{FLEET}")
+        answers[asked - 1].raise_for_status()
+
+    with suppress(httpx.HTTPStatusError):
+        make_simple_http_retry_invoker().invoke(ask)
+    assert asked == tries
+
+
+def test_nothing_listens_but_on_the_configured_addresses(network: Network) -> None:
+    for port in (network.proxy, network.superlink):
+        assert listens(port)
+        assert not listens(port, host="127.0.0.2")  # this machine as well, by another address
 
 
 def test_health_check_of_the_container_asks_as_a_site_does(network: Network) -> None:
@@ -513,8 +550,8 @@ def free_port() -> int:
         return int(server.getsockname()[1])
 
 
-def listens(port: int) -> bool:
-    with suppress(OSError), socket.create_connection((HOST, port), timeout=1):
+def listens(port: int, host: str = HOST) -> bool:
+    with suppress(OSError), socket.create_connection((host, port), timeout=1):
         return True
     return False
 
