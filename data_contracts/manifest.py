@@ -273,9 +273,7 @@ def _positive(site: Mapping[str, object], key: str, file: Path, default: float) 
     return float(value)
 
 
-def _count(
-    site: Mapping[str, object], key: str, file: Path, default: int, least: int = 1
-) -> int:
+def _count(site: Mapping[str, object], key: str, file: Path, default: int, least: int = 1) -> int:
     value = site.get(key, default)
     if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= 100_000_000:
         raise ManifestError(f"{file}: {key} must be a whole number, from {least} to 100 000 000")

@@ -50,13 +50,26 @@ app.add_typer(track_app, name="track")
 Out = Annotated[Path | None, typer.Option("--out", help="Folder of the run.", show_default=False)]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace an earlier run there.")]
 Resume = Annotated[
-    bool,
+    Path | None,
     typer.Option(
-        "--resume", help="Go on with an interrupted run there; an unfinished task starts again."
+        "--resume",
+        help="Folder of an interrupted run to go on with, with its own settings.",
+        show_default=False,
     ),
 ]
 Seed = Annotated[int | None, typer.Option("--seed", min=0, help="Seed of everything drawn.")]
-Engine = Annotated[str | None, typer.Option("--engine", help="in-process (default) or simulation.")]
+Engine = Annotated[
+    str | None,
+    typer.Option("--engine", help="in-process (default), simulation or deployment."),
+]
+Coordinator = Annotated[
+    Path | None,
+    typer.Option(
+        "--coordinator",
+        help="The coordinator's folder, for --engine deployment.",
+        show_default=False,
+    ),
+]
 RUNS = Path("runs")
 
 
@@ -79,7 +92,7 @@ def demo(
     engine: Engine = None,
     out: Out = None,
     overwrite: Overwrite = False,
-    resume: Resume = False,
+    resume: Resume = None,
 ) -> None:
     """Generate a network, train approval and outcome models over it, write a report."""
     from dataclasses import replace
@@ -88,23 +101,39 @@ def demo(
 
     config = load_config(Path(__file__).parent / "configs" / "demo.toml")
     data = replace(config.data, requests=requests, payers=payers, providers=providers)
-    _run(config.with_changes(data=data), out, seed, epsilon, engine, overwrite, resume)
+    config = config.with_changes(data=data, seed=seed, engine=engine)
+    _run(config, out, epsilon, overwrite, resume)
 
 
 @app.command()
 def run(
-    config: Annotated[Path, typer.Argument(help="TOML file of the experiment.")],
+    config: Annotated[
+        Path | None,
+        typer.Argument(help="TOML file of the experiment; not needed with --resume."),
+    ] = None,
     seed: Seed = None,
     epsilon: Epsilon = None,
     engine: Engine = None,
+    coordinator: Coordinator = None,
     out: Out = None,
     overwrite: Overwrite = False,
-    resume: Resume = False,
+    resume: Resume = None,
 ) -> None:
-    """Run the experiment that a TOML file describes."""
-    from experiments.config import load_config
+    """Run the experiment that a TOML file describes, here or over a network's own sites."""
+    from dataclasses import replace
 
-    _run(load_config(config), out, seed, epsilon, engine, overwrite, resume)
+    from experiments.config import load_config
+    from experiments.folders import settings_of
+    from federation.settings import ConfigError
+
+    if config is None and resume is None:
+        raise ConfigError("name the TOML file of an experiment, or a run to --resume")
+    settings = load_config(config) if config else settings_of(resume or RUNS)
+    deployment = None
+    if coordinator is not None:
+        deployment = replace(settings.deployment, coordinator=str(coordinator.resolve()))
+    settings = settings.with_changes(seed=seed, engine=engine, deployment=deployment)
+    _run(settings, out, epsilon, overwrite, resume)
 
 
 @app.command()
@@ -296,16 +325,12 @@ def contracts_diff(
 
 
 def _run(
-    config: Any,
-    out: Path | None,
-    seed: int | None,
-    epsilon: str | None,
-    engine: str | None,
-    overwrite: bool,
-    resume: bool,
+    config: Any, out: Path | None, epsilon: str | None, overwrite: bool, resume: Path | None
 ) -> None:
     from dataclasses import replace
 
+    from experiments.config import ENGINES
+    from experiments.deployed_run import run_deployed
     from experiments.job import run_experiment
     from experiments.progress import Reporter
     from experiments.spool import tracking_store
@@ -314,19 +339,20 @@ def _run(
 
     if overwrite and resume:
         raise ConfigError("--overwrite and --resume contradict each other; give one of them")
-    if (overwrite or resume) and out is None:
-        raise ConfigError("--overwrite and --resume need the run's folder: name it with --out")
-    if engine not in (None, "in-process", "simulation"):
-        raise ConfigError(f"--engine must be in-process or simulation, not {engine!r}")
-    privacy = None
+    if resume and out not in (None, resume):
+        raise ConfigError("--resume names the run's folder; --out is for a new run")
+    if overwrite and out is None:
+        raise ConfigError("--overwrite needs the run's folder: name it with --out")
+    if config.engine not in ENGINES:
+        raise ConfigError(f"--engine must be one of {', '.join(ENGINES)}, not {config.engine!r}")
     if epsilon is not None:
-        privacy = replace(config.privacy, epsilon=number_or_none(epsilon))
-    config = config.with_changes(seed=seed, engine=engine, privacy=privacy)
+        config = replace(config, privacy=replace(config.privacy, epsilon=number_or_none(epsilon)))
     now = datetime.datetime.now().strftime("%Y%m%d-%H%M%S")
-    folder = out or RUNS / f"{now}-{config.name}"
+    folder = resume or out or RUNS / f"{now}-{config.name}"
     tracking = tracking_store(folder.parent)
+    carry_out = run_deployed if config.engine == "deployment" else run_experiment
     try:
-        results = run_experiment(
+        results = carry_out(
             config,
             folder,
             if_present="overwrite" if overwrite else "resume" if resume else "refuse",
@@ -336,9 +362,9 @@ def _run(
     except KeyboardInterrupt:
         # Here, because Typer would end the command without a word.
         typer.echo(
-            f"interrupted; go on with the same command and --out {folder} --resume. Tasks that "
-            "were finished are kept; the one that was going on starts again, and what its sites "
-            "have released stays charged",
+            f"interrupted; go on with `groundtruth run --resume {folder}`. Tasks that were "
+            "finished are kept; what sites have released stays charged. Over a network's own "
+            "sites the run goes on where it was, elsewhere the task that was going on starts again",
             err=True,
         )
         raise typer.Exit(130) from None

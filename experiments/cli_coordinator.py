@@ -37,12 +37,27 @@ def coordinator_init(
     multiplicity: Annotated[
         int, typer.Option(min=1, help="Sites at which a patient may stand; declared to sites.")
     ] = 3,
+    payer: Annotated[
+        list[str] | None,
+        typer.Option(help="A payer in the sites' tables that is no member; repeat it."),
+    ] = None,
+    provider: Annotated[
+        list[str] | None,
+        typer.Option(help="A provider in the sites' tables that is no member; repeat it."),
+    ] = None,
 ) -> None:
     """Make a network: its authority, the server's certificate, and an invitation per site."""
     from federation.deployment.coordinator import Coordinator
 
     made = Coordinator.init(
-        folder, network, address, sites=site or (), bind=bind, multiplicity=multiplicity
+        folder,
+        network,
+        address,
+        sites=site or (),
+        bind=bind,
+        multiplicity=multiplicity,
+        payers=payer or (),
+        providers=provider or (),
     )
     typer.echo(f"network {made.network} in {folder}; sites reach it at {made.address}")
     _say_authority(made)
@@ -228,3 +243,39 @@ def _say_invitations(files: list[Path], folder: Path) -> None:
         )
     else:
         typer.echo(f"next: invite sites with `groundtruth coordinator invite {folder} --site NAME`")
+
+
+@coordinator_app.command("start")
+def coordinator_start(folder: CoordinatorFolder) -> None:
+    """Run the network's server until stopped; sites connect to it, runs go over it."""
+    import threading
+
+    from federation.deployment.coordinator import Coordinator
+    from federation.deployment.coordinator_service import serve
+    from federation.deployment.supervisor import stop_on_signals
+
+    coordinator = Coordinator.load(folder)
+    stop = threading.Event()
+    stop_on_signals(stop)
+    typer.echo(f"network {coordinator.network}: the engine listens at {coordinator.bind}", err=True)
+    serve(coordinator, stop, say=lambda text: typer.echo(text, err=True))
+
+
+@coordinator_app.command("status")
+def coordinator_status(
+    folder: CoordinatorFolder,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON, for machines.")] = False,
+) -> None:
+    """Show who is online, what they hold and how far a run is; exit code 1 if it is down."""
+    import json
+
+    from experiments.network_status import network_status, print_status
+    from federation.deployment.coordinator import Coordinator
+
+    status = network_status(Coordinator.load(folder))
+    if as_json:
+        typer.echo(json.dumps(status.to_json(), indent=2))
+    else:
+        print_status(status, Console())
+    if not status.reachable:
+        raise typer.Exit(1)

@@ -252,3 +252,67 @@ def site_pin(
         f"next: {compare if pinned.new or pinned.changed else ''}run\n"
         f"`groundtruth site start {folder}`"
     )
+
+
+@site_app.command("start")
+def site_start(folder: SiteFolder) -> None:
+    """Run this site's client until stopped; it runs approved apps only."""
+    import threading
+
+    from federation.deployment.site_service import serve
+    from federation.deployment.supervisor import stop_on_signals
+
+    stop = threading.Event()
+    stop_on_signals(stop)
+    serve(folder, stop, say=lambda text: typer.echo(text, err=True))
+
+
+@site_app.command("apps")
+def site_apps(
+    folder: SiteFolder,
+    sha256: Annotated[
+        str, typer.Argument(help="Show this one, with what it changes line by line.")
+    ] = "",
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON, for machines.")] = False,
+) -> None:
+    """Show which app bundles were offered, what they would change, and what was decided."""
+    import json
+    from dataclasses import asdict
+
+    from experiments.site_apps import print_app, print_apps, site_apps
+
+    apps = site_apps(folder)
+    if sha256:
+        print_app(folder, apps, sha256, Console())
+    elif as_json:
+        typer.echo(json.dumps([asdict(app) for app in apps], indent=2))
+    else:
+        print_apps(apps, Console())
+
+
+@site_app.command("approve")
+def site_approve(
+    folder: SiteFolder,
+    sha256: Annotated[
+        str, typer.Argument(help="Eight or more digits of a bundle's SHA-256, see `site apps`.")
+    ] = "",
+    installed: Annotated[
+        bool, typer.Option("--installed", help="The bundle of the release that is installed here.")
+    ] = False,
+) -> None:
+    """Let an app bundle run on this site's data, within the limits of site.toml."""
+    from experiments.site_apps import approve
+
+    approved = approve(folder, sha256, installed=installed)
+    typer.echo(f"approved: {approved.sha256}")
+
+
+@site_app.command("reject")
+def site_reject(
+    folder: SiteFolder,
+    sha256: Annotated[str, typer.Argument(help="Eight or more digits of a bundle's SHA-256.")],
+) -> None:
+    """Never run an app bundle here, also one that was approved before."""
+    from experiments.site_apps import reject
+
+    typer.echo(f"rejected: {reject(folder, sha256).sha256}")

@@ -3,10 +3,11 @@
 import tomllib
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, get_args
 
 from data_contracts.public.registry import PUBLIC
 from data_contracts.synthetic.settings import PRESETS
+from federation.exchange import Patience
 from federation.settings import ConfigError, PrivacySettings, parse
 from models.additive_training import AdditiveSettings
 from models.families import FAMILIES
@@ -16,7 +17,42 @@ from models.tasks import TASKS
 TEST_SHARE: Final = 0.25
 """Share of patients held out, unless settings say otherwise."""
 
-Engine = Literal["in-process", "simulation"]
+Engine = Literal["in-process", "simulation", "deployment"]
+ENGINES: Final = get_args(Engine)
+
+
+@dataclass(frozen=True, slots=True)
+class DeploymentSettings:
+    """How a run over a network's own sites begins and waits; no matter elsewhere.
+
+    Attributes:
+        coordinator: The coordinator's folder.
+        quorum: Sites that must take part from the start; as many as the noise needs unless given.
+        quorum_minutes: How long to wait for them.
+        round_minutes: How long to wait for the answers of one round.
+        ask_again_seconds: How long to wait for an answer before it is asked for again.
+    """
+
+    coordinator: str = ""
+    quorum: int | None = None
+    quorum_minutes: float = 15.0
+    round_minutes: float = 15.0
+    ask_again_seconds: float = 10.0
+
+    def __post_init__(self) -> None:
+        if min(self.quorum_minutes, self.round_minutes, self.ask_again_seconds) <= 0:
+            raise ConfigError("deployment: minutes and seconds are positive numbers")
+        if self.quorum is not None and self.quorum < 2:
+            raise ConfigError("deployment.quorum starts at 2: a sum over fewer hides nothing")
+
+    def patience(self) -> Patience:
+        """The same in seconds."""
+        return Patience(
+            quorum_seconds=60 * self.quorum_minutes,
+            round_seconds=60 * self.round_minutes,
+            ask_again_seconds=self.ask_again_seconds,
+            quorum=self.quorum,
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +112,7 @@ class ExperimentConfig:
         family: Family of the models.
         additive: Settings of the additive family.
         neural: Settings of the neural family.
+        deployment: How a run over a network's own sites begins and waits.
     """
 
     tasks: tuple[str, ...]
@@ -88,6 +125,7 @@ class ExperimentConfig:
     family: str = "additive"
     additive: AdditiveSettings = field(default_factory=AdditiveSettings)
     neural: NeuralSettings = field(default_factory=NeuralSettings)
+    deployment: DeploymentSettings = field(default_factory=DeploymentSettings)
 
     def __post_init__(self) -> None:
         if not self.tasks or len(set(self.tasks)) != len(self.tasks):

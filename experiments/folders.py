@@ -19,6 +19,7 @@ from filelock import FileLock, Timeout
 
 from data_contracts.errors import GroundTruthError
 from experiments.config import ExperimentConfig
+from federation.settings import parse
 
 IfPresent = Literal["refuse", "resume", "overwrite"]
 CONFIG_NAME = "config.json"
@@ -27,6 +28,20 @@ LOCK_NAME = ".lock"
 
 class FolderInUseError(GroundTruthError):
     """The output folder holds something that the run must not touch."""
+
+
+def settings_of(folder: Path) -> ExperimentConfig:
+    """The settings of the run in a folder.
+
+    Raises:
+        FolderInUseError: It holds none.
+        ConfigError: They are those of another release.
+    """
+    try:
+        raw = json.loads((folder / CONFIG_NAME).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        raise FolderInUseError(f"{folder} holds no run to go on with (no {CONFIG_NAME})") from None
+    return parse(ExperimentConfig, raw, f"{folder / CONFIG_NAME}")
 
 
 @contextmanager

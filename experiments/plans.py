@@ -1,11 +1,11 @@
 """From an experiment's settings to the plans of its runs."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Final
+from types import MappingProxyType
+from typing import Final, Protocol
 
-from data_contracts.manifest import SiteManifest
 from experiments.config import ExperimentConfig
 from federation.plan import RunPlan
 from federation.settings import ConfigError, PrivacySettings
@@ -27,8 +27,41 @@ _WITHOUT_SECURE_SUM = (
 )
 
 
-def make_plan(config: ExperimentConfig, task: str, sites: Sequence[SiteManifest]) -> RunPlan:
+class Participant(Protocol):
+    """What a plan has to know of a site."""
+
+    @property
+    def name(self) -> str:
+        """Its pseudonym."""
+        ...
+
+    @property
+    def role(self) -> str:
+        """Payer or provider."""
+        ...
+
+    @property
+    def group(self) -> str:
+        """Its name in the tables, or "" where that is the same."""
+        ...
+
+
+def make_plan(
+    config: ExperimentConfig,
+    task: str,
+    sites: Sequence[Participant],
+    patients: Mapping[str, int] | None = None,
+    others: Mapping[str, Sequence[str]] = MappingProxyType({}),
+) -> RunPlan:
     """The run plan of a task: every site of the role that trains it takes part.
+
+    Args:
+        config: The experiment.
+        task: The task.
+        sites: The network's sites.
+        patients: Patients that each has declared, where they lie elsewhere: then noise is drawn
+            there, and never from a seed.
+        others: Role -> names in the sites' tables that are no sites.
 
     The experiment's epsilon is for all its tasks together. They share the budget evenly, so each
     gets mu / sqrt(number of tasks).
@@ -42,7 +75,10 @@ def make_plan(config: ExperimentConfig, task: str, sites: Sequence[SiteManifest]
         for role in ("payer", "provider")
     }
     members = {
-        role: tuple(site.group or site.name for site in sites if site.role == role)
+        role: (
+            *(site.group or site.name for site in sites if site.role == role),
+            *others.get(role, ()),
+        )
         for role in names
     }
     trained_by = TASKS[task].train_at
@@ -60,7 +96,8 @@ def make_plan(config: ExperimentConfig, task: str, sites: Sequence[SiteManifest]
         split_key=SPLIT_KEY,
         test_share=config.test_share,
         contracts=TASKS[task].contracts,
-        noise_seed=config.seed,
+        patients={site: patients[site] for site in names[trained_by]} if patients else {},
+        noise_seed=config.seed if patients is None else None,
     )
 
 

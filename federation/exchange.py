@@ -33,12 +33,15 @@ class Patience:
         quorum_seconds: For the sites to come and greet.
         round_seconds: For the answers of one round.
         ask_again_seconds: For an answer before it is asked for again; twice as long each time.
+        quorum: Sites that must have come by then; as many as the plan's noise needs unless given,
+            and never fewer.
         poll_seconds: Between two looks at what has come.
     """
 
     quorum_seconds: float = 900.0
     round_seconds: float = 900.0
     ask_again_seconds: float = 10.0
+    quorum: int | None = None
     poll_seconds: float = 0.2
 
     def __post_init__(self) -> None:

@@ -69,7 +69,6 @@ def run(
     *,
     registry: Registry,
     patience: Patience = PATIENCE,
-    quorum: int | None = None,
     members: Mapping[int, str] = MappingProxyType({}),
     observe: Callable[[Query, NoisySum], None] = lambda query, total: None,
     keep: Callable[[Checkpoint], None] = lambda checkpoint: None,
@@ -81,9 +80,8 @@ def run(
         grid: Flower's grid, whichever engine is behind it.
         plan: The run's plan.
         registry: The public keys of the network's sites.
-        patience: How long to wait for sites.
-        quorum: Sites that must take part from the start; as many as the plan's noise needs unless
-            given, and never fewer. A run that goes on needs only these.
+        patience: How long to wait for sites, and for how many. A run that goes on needs no more
+            than the plan's noise does.
         members: Node -> site, where the engine knows by its own keys whose node it is.
         observe: Is shown every query and its sum: all that a coordinator learns.
         keep: Is given the run so far, before every attempt at a round and after every round, and
@@ -99,8 +97,8 @@ def run(
     if earlier is not None and earlier.plan != plan.digest:
         raise CheckpointError("the run was begun with another plan; start a new run for this one")
     sites = _Sites(grid, plan, registry, patience, members, keep, earlier)
-    begins = earlier is None
-    sites.greet(max(quorum or 0, plan.minimum_sites) if begins else plan.minimum_sites)
+    quorum = patience.quorum if earlier is None and patience.quorum else 0
+    sites.greet(max(quorum, plan.minimum_sites))
     played = iter(earlier.sums if earlier else ())
 
     def ask(query: Query) -> NoisySum:

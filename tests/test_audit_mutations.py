@@ -21,13 +21,13 @@ import federation.client_app
 from data_contracts.features import Codes
 from experiments.audit.run import Audit, AuditSettings, audit
 from experiments.progress import Reporter
+from federation.checkpoint import RoundRecord
 from federation.identity import Registry
 from federation.in_process import run_in_process
 from federation.messages import Answer, Request
 from federation.plan import RunPlan
 from federation.secure_sum import Upload
 from federation.settings import PrivacySettings
-from federation.checkpoint import RoundRecord
 from federation.strategy import SiteFailureError, run
 from models.clipping import clipped_patient_counts, clipped_patient_sum
 from models.discrete_gaussian import discrete_gaussian

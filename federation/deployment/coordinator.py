@@ -78,6 +78,8 @@ class Coordinator:
         sites: Iterable[str] = (),
         bind: str = DEFAULT_BIND,
         multiplicity: int = DEFAULT_MULTIPLICITY,
+        payers: Iterable[str] = (),
+        providers: Iterable[str] = (),
     ) -> "Coordinator":
         """Make a coordinator's folder, with new keys and an invitation for each site.
 
@@ -88,6 +90,8 @@ class Coordinator:
             sites: Sites to invite, each `NAME` or `NAME:ROLE`.
             bind: HOST:PORT at which the engine listens.
             multiplicity: Sites at which a patient may stand.
+            payers: Payers that stand in the sites' tables, members aside.
+            providers: Providers, likewise.
 
         Raises:
             CoordinatorError: The folder is in use, or the network's name or an address cannot be.
@@ -97,7 +101,9 @@ class Coordinator:
         network = network or f"network-{secrets.token_hex(2)}"
         try:
             server = ServerSettings(str(Address.parse(address)), str(Address.parse(bind)))
-            settings = CoordinatorSettings(NetworkSettings(network, multiplicity), server)
+            settings = CoordinatorSettings(
+                NetworkSettings(network, multiplicity, tuple(payers), tuple(providers)), server
+            )
         except ValueError as error:
             raise CoordinatorError(str(error)) from None
         folder.mkdir(parents=True, exist_ok=True)

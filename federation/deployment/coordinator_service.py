@@ -16,13 +16,19 @@ from cryptography.hazmat.primitives.serialization import (
 from federation.deployment.certificates import days_left
 from federation.deployment.coordinator import Coordinator, CoordinatorError
 from federation.deployment.members import Members
-from federation.deployment.superlink import Node, SuperLink, SuperLinkError
+from federation.deployment.superlink import (
+    Node,
+    SuperLink,
+    SuperLinkError,
+    SuperLinkUnreachableError,
+)
 from federation.deployment.supervisor import Process, Supervisor, only_one
 from federation.flower_environment import flower_environment, flower_program
 
 logger = logging.getLogger("groundtruth.service")
 
 _MEMBERS_SECONDS: Final = 5.0
+_START_SECONDS: Final = 60.0
 _CERTIFICATES_SECONDS: Final = 24 * 3600.0
 
 
@@ -61,7 +67,7 @@ def site_nodes(coordinator: Coordinator, link: SuperLink) -> dict[str, Node]:
 class _Service:
     def __init__(self, coordinator: Coordinator, say: Callable[[str], None]) -> None:
         self._coordinator, self._say = coordinator, say
-        self._members_due = self._certificates_due = 0.0
+        self._members_due = self._certificates_due = self._ready_by = 0.0
 
     def processes(self) -> list[Process]:
         """The SuperLink, if its certificate is good.
@@ -78,6 +84,7 @@ class _Service:
             )
         self._coordinator = coordinator
         self._members_due = 0.0
+        self._ready_by = time.monotonic() + _START_SECONDS
         host, _, port = coordinator.bind.rpartition(":")
         command = [flower_program("flower-superlink")]
         command += ["--ssl-ca-certfile", str(coordinator.ca_certificate)]
@@ -103,7 +110,12 @@ class _Service:
                 self._say(warning)
         if now >= self._members_due:
             self._members_due = now + 1.0  # where it fails
-            self._admit(superlink_of(self._coordinator))
+            try:
+                self._admit(superlink_of(self._coordinator))
+            except SuperLinkUnreachableError:
+                if now > self._ready_by:
+                    raise
+                return  # it takes a while to start
             self._members_due = now + _MEMBERS_SECONDS
 
     def _admit(self, link: SuperLink) -> None:

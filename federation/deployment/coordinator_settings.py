@@ -1,5 +1,6 @@
 """`coordinator.toml`: what a person may edit of a coordinator."""
 
+import json
 from dataclasses import dataclass
 from typing import Final
 
@@ -18,6 +19,9 @@ _SETTINGS = """\
 [network]
 id = "{network}"
 multiplicity = {multiplicity}  # sites at which a patient may stand, for the joint promise
+# Payers and providers that stand in the sites' tables, beside the members of the network.
+payers = {payers}
+providers = {providers}
 
 [server]
 address = "{address}"  # HOST:PORT at which sites reach this coordinator
@@ -32,13 +36,19 @@ class NetworkSettings:
     Attributes:
         id: The network's identifier, a pseudonym.
         multiplicity: Sites at which a patient may stand, as declared to them.
+        payers: Pseudonyms of payers that stand in the sites' tables, members aside.
+        providers: Pseudonyms of providers, likewise.
     """
 
     id: str
     multiplicity: int = DEFAULT_MULTIPLICITY
+    payers: tuple[str, ...] = ()
+    providers: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         check_pseudonym(self.id, "network id")
+        for name in (*self.payers, *self.providers):
+            check_pseudonym(name, "payers and providers")
         if not 1 <= self.multiplicity <= MAX_MULTIPLICITY:
             raise ValueError(f"multiplicity lies in 1 to {MAX_MULTIPLICITY}")
 
@@ -73,6 +83,8 @@ class CoordinatorSettings:
         return _SETTINGS.format(
             network=self.network.id,
             multiplicity=self.network.multiplicity,
+            payers=json.dumps(self.network.payers),
+            providers=json.dumps(self.network.providers),
             address=self.server.address,
             bind=self.server.bind,
         )

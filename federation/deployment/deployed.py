@@ -2,9 +2,7 @@
 
 import json
 import os
-from collections.abc import Callable
 from contextlib import ExitStack
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
@@ -15,7 +13,7 @@ from federation.deployment.audit_log import AuditLog
 from federation.deployment.bundles import installed_bundle
 from federation.deployment.coordinator import Coordinator
 from federation.deployment.coordinator_service import site_nodes, superlink_of
-from federation.deployment.supervisor import only_one
+from federation.deployment.supervisor import is_held, only_one
 from federation.exchange import Patience
 from federation.identity import Registry
 from federation.plan import RunPlan
@@ -23,19 +21,6 @@ from federation.private_files import write_whole
 from federation.strategy import TrainingResult, run
 
 _PROGRESS_FILE: Final = "run.json"
-
-
-@dataclass(frozen=True, slots=True)
-class Terms:
-    """On which terms a run begins and waits.
-
-    Attributes:
-        quorum: Sites that must take part from the start; None for as many as the noise needs.
-        patience: How long to wait.
-    """
-
-    quorum: int | None
-    patience: Patience
 
 
 class Deployed:
@@ -60,13 +45,13 @@ class Deployed:
         self._held.close()
 
     def train(
-        self, plan: RunPlan, terms: Terms, checkpoint: Path, *, folder: Path
+        self, plan: RunPlan, patience: Patience, checkpoint: Path, *, folder: Path
     ) -> TrainingResult:
         """Train a plan over the network's sites; goes on where the checkpoint's run was broken off.
 
         Args:
             plan: The plan.
-            terms: Quorum and deadlines.
+            patience: How long to wait for sites, and for how many.
             checkpoint: File for the run so far; gone on with if it is there.
             folder: Folder of the run, for the status.
 
@@ -92,8 +77,7 @@ class Deployed:
                     grid,
                     plan,
                     registry=registry,
-                    patience=terms.patience,
-                    quorum=terms.quorum,
+                    patience=patience,
                     members=nodes,
                     keep=keep,
                     earlier=earlier,
@@ -127,11 +111,8 @@ class Deployed:
 
 def progress(coordinator: Coordinator) -> dict[str, Any] | None:
     """How far the run is that is going on; None if none is."""
-    try:
-        with only_one(coordinator.state, "run"):
-            return None
-    except Exception:
-        pass
+    if not is_held(coordinator.state, "run"):
+        return None
     try:
         shown: dict[str, Any] = json.loads((coordinator.state / _PROGRESS_FILE).read_text())
     except (OSError, ValueError):
@@ -142,9 +123,7 @@ def progress(coordinator: Coordinator) -> dict[str, Any] | None:
 class _Seen:
     """Writes into the audit log what is new in a run."""
 
-    def __init__(
-        self, log: AuditLog, plan: RunPlan, app: str, earlier: Checkpoint | None
-    ) -> None:
+    def __init__(self, log: AuditLog, plan: RunPlan, app: str, earlier: Checkpoint | None) -> None:
         self._log, self._plan, self._app = log, plan, app
         self._run = earlier.run if earlier else ""
         self._dropouts = 0 if earlier is None else len(earlier.dropouts)

@@ -17,7 +17,7 @@ from federation.deployment.membership import (
     Membership,
     state_of,
 )
-from federation.deployment.node import sign_off
+from federation.deployment.node import NotAdmittedError, sign_off
 from federation.deployment.server_check import UnreachableError, check_server
 from federation.deployment.supervisor import Process, ServiceError, Supervisor, only_one
 from federation.flower_environment import flower_environment, flower_program
@@ -46,13 +46,13 @@ def serve(
             service.state,
             tick=service.look_after,
             say=say,
-            wait_for=(UnreachableError,),
+            wait_for=(UnreachableError, NotAdmittedError),
         ).run(stop)
 
 
 class _Service:
     def __init__(self, site_folder: Path, say: Callable[[str], None]) -> None:
-        self.state = state_of(site_folder)
+        self.state = state_of(site_folder.resolve())
         self._manifest_file = self.state.parent / MANIFEST_NAME
         self._say = say
         self._check_due = 0.0

@@ -39,6 +39,10 @@ class SuperLinkError(GroundTruthError):
     """The SuperLink cannot be reached, or refuses what it is asked."""
 
 
+class SuperLinkUnreachableError(SuperLinkError):
+    """Nobody answers at the SuperLink's address."""
+
+
 @dataclass(frozen=True, slots=True)
 class Node:
     """A SuperNode that the SuperLink knows.
@@ -188,7 +192,7 @@ def _explained() -> Iterator[None]:
         words = said.message if said else f"HTTP status {error.response.status_code}"
         raise SuperLinkError(f"the SuperLink refuses: {words}") from None
     except httpx.HTTPError as error:
-        raise SuperLinkError(
+        raise SuperLinkUnreachableError(
             f"the SuperLink cannot be reached ({type(error).__name__}): is `groundtruth "
             "coordinator start` running on this machine?"
         ) from None

@@ -192,18 +192,31 @@ class Supervisor:
 
 @contextmanager
 def only_one(folder: Path, what: str) -> Iterator[None]:
-    """Hold the folder for this service alone.
+    """Let one process at a time do something in a folder.
+
+    Args:
+        folder: The folder; made if it is not there.
+        what: What is done, in one word.
 
     Raises:
-        ServiceError: It runs already.
+        ServiceError: Another process is doing it.
     """
     private_folder(folder)
-    with (folder / ".service.lock").open("w") as lock:
+    with (folder / f".{what}.lock").open("w") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise ServiceError(f"the {what} at {folder.parent} is running already") from None
+            raise ServiceError(f"a {what} is at work at {folder.parent} already") from None
         yield
+
+
+def is_held(folder: Path, what: str) -> bool:
+    """Whether a process is doing it just now; see `only_one`."""
+    try:
+        with only_one(folder, what):
+            return False
+    except ServiceError:
+        return True
 
 
 def status_file(folder: Path) -> Path:
