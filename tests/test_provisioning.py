@@ -39,6 +39,7 @@ from federation.deployment.certificates import (
     names_in,
 )
 from federation.deployment.coordinator import Coordinator, CoordinatorError
+from federation.deployment.coordinator_settings import DEFAULT_BIND, DEFAULT_MULTIPLICITY
 from federation.deployment.handed_files import release
 from federation.deployment.invitation import (
     Invitation,
@@ -952,6 +953,7 @@ def test_every_command_says_what_to_do_next_and_shows_what_people_read_aloud(
     options = ["--address", ADDRESS, "--network", "net-0001", "--site", names[0]]
     made = typed("coordinator", "init", folder, *options)
     coordinator = Coordinator.load(folder)
+    assert (coordinator.bind, coordinator.multiplicity) == (DEFAULT_BIND, DEFAULT_MULTIPLICITY)
     authority = authority_fingerprint(coordinator.authority)
     assert authority in made
     invite = ["--site", f"{names[1]}:provider", "--site", names[2]]

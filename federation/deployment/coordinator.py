@@ -100,9 +100,8 @@ class Coordinator(CoordinatorFolder):
         made._renew_server()
         made.invite(invited)
         made.members_file.touch()
-        write_whole(
-            made.settings_file, settings.text().encode()
-        )  # last: a folder that has it is complete
+        # Last: a folder that has it is complete.
+        write_whole(made.settings_file, settings.text().encode())
         return made
 
     @classmethod

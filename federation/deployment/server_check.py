@@ -5,6 +5,7 @@ the server's clock with ours: Flower refuses what a site signed more than 300 se
 """
 
 import http.client
+import re
 import socket
 import ssl
 import time
@@ -35,6 +36,8 @@ _RENEW_AUTHORITY: Final = (
     "the coordinator makes a new one with `groundtruth coordinator renew FOLDER --authority`, and "
     "all sites join again"
 )
+_NAMES_SHOWN: Final = 10
+_NAME: Final = re.compile(r"[0-9A-Za-z*.:-]{1,253}")
 # What OpenSSL says of a certificate (X509_verify_cert, openssl/x509_vfy.h).
 _NOT_YET_VALID, _EXPIRED, _WRONG_HOST, _WRONG_IP = 9, 10, 62, 64
 
@@ -216,9 +219,11 @@ def _refused(
             f"(NTP); if both are right, {remedy}"
         ) from None
     if error.verify_code in (_WRONG_HOST, _WRONG_IP):
-        names = ", ".join(names_in(shown)) if shown else ""
+        # Whoever made the certificate chose these, so only what could be a name is shown.
+        names = [name for name in names_in(shown) if _NAME.fullmatch(name)] if shown else []
         raise WrongHostError(
-            f"the certificate of {server} is not for {server.host}; it holds {names or 'no name'}. "
+            f"the certificate of {server} is not for {server.host}; it holds "
+            f"{', '.join(names[:_NAMES_SHOWN]) or 'no name'}. "
             "Use one of these names, or set [server] address in coordinator.toml to what sites "
             f"use, and {_RENEW}"
         ) from None
