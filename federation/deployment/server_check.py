@@ -202,10 +202,14 @@ def _refused(
     shown = _shown(server, timeout)
     if error.verify_code in (_EXPIRED, _NOT_YET_VALID):
         now = datetime.now(UTC)
-        ours = not authority.not_valid_before_utc <= now <= authority.not_valid_after_utc
-        subject = f"the network's authority ({ca_file})" if ours else f"the certificate of {server}"
-        dated = authority if ours else shown
-        remedy = _RENEW_AUTHORITY if ours else _RENEW
+        of_authority = not authority.not_valid_before_utc <= now <= authority.not_valid_after_utc
+        subject = (
+            f"the network's authority ({ca_file})"
+            if of_authority
+            else f"the certificate of {server}"
+        )
+        dated = authority if of_authority else shown
+        remedy = _RENEW_AUTHORITY if of_authority else _RENEW
         if error.verify_code == _EXPIRED:
             since = f" on {dated.not_valid_after_utc:%Y-%m-%d %H:%M} UTC" if dated else ""
             raise ExpiredCertificateError(
