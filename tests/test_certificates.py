@@ -313,6 +313,15 @@ def test_a_host_that_is_not_in_the_certificate_is_told_with_the_names_that_are(
         check_server(f"{host}:{port}", ca_file)
 
 
+def test_names_that_are_none_are_not_shown(
+    serve: Serve, authority: Issued, ca_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(certificates, "_LOOPBACK", ("\x1b[2Jclean", "all is well, join"))
+    port = serve(make_server(authority, EXAMPLE))
+    with pytest.raises(WrongHostError, match=r"it holds federation\.example\.org\. Use"):
+        check_server(f"localhost:{port}", ca_file)
+
+
 def test_another_authority_is_refused_even_under_the_same_name(
     serve: Serve, authority: Issued, ca_file: Path
 ) -> None:

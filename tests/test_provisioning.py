@@ -33,11 +33,13 @@ from data_contracts.manifest import SiteManifest
 from experiments.cli import app
 from federation.declared_patients import declared_patients, rounded
 from federation.deployment.certificates import (
+    CertificateError,
     authority_fingerprint,
     make_authority,
     names_in,
 )
 from federation.deployment.coordinator import Coordinator, CoordinatorError
+from federation.deployment.coordinator_settings import DEFAULT_BIND, DEFAULT_MULTIPLICITY
 from federation.deployment.handed_files import release
 from federation.deployment.invitation import (
     Invitation,
@@ -150,9 +152,10 @@ def test_a_site_keeps_what_the_invitation_said_and_the_authority_that_it_brought
 def test_a_request_declares_the_patients_of_the_sites_tables_to_two_digits(
     coordinator: Coordinator, sites: list[Path]
 ) -> None:
-    tables = SiteManifest.load(sites[0]).tables.values()
-    tokens = pl.concat([pl.read_parquet(table).select("patient_token") for table in tables])
-    exact = tokens.n_unique()
+    files = SiteManifest.load(sites[0]).tables
+    # Decisions name requests alone.
+    tables = [pl.read_parquet(file) for name, file in files.items() if name != "pa_decision"]
+    exact = len({token for table in tables for token in table["patient_token"]})
     request = join(sites[0], coordinator.invitation_file(sites[0].name)).request
     assert request.patients == float(f"{exact:.1e}")
     assert abs(request.patients - exact) <= exact / 20  # two digits: half a unit of the second
@@ -300,6 +303,39 @@ def test_a_private_file_open_to_others_stops_the_coordinator_until_closed_or_ren
     assert Coordinator.load(coordinator.folder).warnings() == ()
 
 
+def test_a_missing_certificate_is_named_with_the_command_that_makes_it_anew(
+    coordinator: Coordinator,
+) -> None:
+    coordinator.server_certificate.unlink()
+    with pytest.raises(CertificateError, match=r"server\.crt.*renew"):
+        coordinator.warnings()
+    coordinator.renew()
+    assert coordinator.warnings() == ()
+
+
+@pytest.mark.parametrize("content", ["", "key", "curve"])
+def test_a_node_key_that_flower_could_not_use_is_refused(
+    content: str, coordinator: Coordinator, sites: list[Path], requests: dict[str, JoinRequest]
+) -> None:
+    file = sites[0] / "state" / "node.key"
+    if content == "curve":
+        other = ec.generate_private_key(ec.SECP256R1())
+        pem = other.private_bytes(Encoding.PEM, PrivateFormat.OpenSSH, NoEncryption())
+        file.write_bytes(pem)
+    else:
+        file.write_text(content)
+    with pytest.raises(MembershipError, match=r"node\.key.*--new-keys"):
+        join(sites[0], coordinator.invitation_file(sites[0].name), 1000)
+
+
+def test_what_a_site_keeps_of_its_coordinator_is_named_where_it_was_damaged(
+    sites: list[Path], requests: dict[str, JoinRequest]
+) -> None:
+    (sites[0] / "state" / "coordinator.toml").write_text("network = 1")
+    with pytest.raises(MembershipError, match=r"coordinator\.toml.*join again"):
+        Membership.load(sites[0])
+
+
 def test_the_authoritys_key_may_be_kept_elsewhere_and_is_missed_only_at_renewal(
     coordinator: Coordinator,
 ) -> None:
@@ -344,7 +380,6 @@ def test_nothing_that_is_handed_over_holds_a_private_key(
     for file in handed:
         text = file.read_text()
         assert "PRIVATE" not in text
-        # Base64 has three alignments; whatever surrounds a key, one of its middles shows up.
         shown = [base64.b64decode(word) for word in _base64_words(text)]
         for secret in secrets:
             assert secret.hex() not in text
@@ -495,10 +530,9 @@ def test_a_site_leaves_its_network_only_on_purpose(
 ) -> None:
     name = sites[0].name
     other = Coordinator.init(tmp_path / "other", "net-0002", ADDRESS, [name])
-    with pytest.raises(ChangedKeyError, match="another authority"):
-        join(sites[0], other.invitation_file(name), 1000)
-    with pytest.raises(MembershipError, match="has joined network net-0001"):
-        join(sites[0], other.invitation_file(name), 1000, accept_changes=True)
+    for accept in (False, True):
+        with pytest.raises(MembershipError, match="has joined network net-0001"):
+            join(sites[0], other.invitation_file(name), 1000, accept_changes=accept)
     assert Membership.load(sites[0]).network == "net-0001"
 
 
@@ -532,6 +566,14 @@ def test_every_field_of_a_request_is_checked(key: str, tmp_path: Path) -> None:
     with pytest.raises(JoinRequestError, match=key) as told:
         JoinRequest.load(file)
     assert LONG not in str(told.value)
+
+
+def test_a_key_is_written_in_one_way_alone() -> None:
+    # 32 bytes leave two bits of the last character unused: "A=" and "B=" decode alike.
+    assert base64.b64decode("A" * 42 + "B=") == bytes(32)
+    for text in ("A" * 42 + "B=", "A" * 43, "A" * 43 + "=\n"):
+        with pytest.raises(ValueError, match="identity_key must be 32 bytes"):
+            request_of("site-a", identity_key=text)
 
 
 def test_node_keys_of_other_kinds_are_refused() -> None:
@@ -588,24 +630,20 @@ FUZZED = request_of("site-a")
 
 @settings(max_examples=200, derandomize=True, deadline=None)
 @given(st.data())
-def test_whatever_is_done_to_a_request_it_stays_itself_or_is_refused(data: st.DataObject) -> None:
+def test_whatever_is_done_to_a_request_it_stays_itself_or_is_refused(
+    tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
+) -> None:
     content = bytearray(tomli_w.dumps(dataclasses.asdict(FUZZED)).encode())
     for _ in range(data.draw(st.integers(1, 3))):
         at = data.draw(st.integers(0, len(content) - 1))
         content[at : at + data.draw(st.integers(0, 4))] = data.draw(st.binary(max_size=4))
-    file = Path(data.draw(st.just(_scratch())))
+    file = tmp_path_factory.getbasetemp() / "fuzzed.join.toml"
     file.write_bytes(content)
     try:
         loaded = JoinRequest.load(file)
     except JoinRequestError:
         return
     assert loaded == FUZZED
-
-
-def _scratch() -> str:
-    import tempfile
-
-    return str(Path(tempfile.gettempdir()) / f"fuzzed-{os.getpid()}.join.toml")
 
 
 # --- admission -----------------------------------------------------------------------------------
@@ -915,6 +953,7 @@ def test_every_command_says_what_to_do_next_and_shows_what_people_read_aloud(
     options = ["--address", ADDRESS, "--network", "net-0001", "--site", names[0]]
     made = typed("coordinator", "init", folder, *options)
     coordinator = Coordinator.load(folder)
+    assert (coordinator.bind, coordinator.multiplicity) == (DEFAULT_BIND, DEFAULT_MULTIPLICITY)
     authority = authority_fingerprint(coordinator.authority)
     assert authority in made
     invite = ["--site", f"{names[1]}:provider", "--site", names[2]]

@@ -1,15 +1,4 @@
-"""The coordinator's folder: what `groundtruth coordinator init` writes and all else reads.
-
-It holds:
-    coordinator.toml      settings that a person may edit     see `coordinator_settings`
-    tls/                  the network's authority and the server's certificate, with their keys
-    invitations/          one per site, to hand out
-    members.toml          admitted sites                      see `members`
-    peers.toml            their public keys, to hand to every site
-    state/                the engine's database and its secret; nobody else's business
-    audit.jsonl           what happened
-    deploy/               files for the reverse proxy and the service manager
-"""
+"""A coordinator's folder: made by `groundtruth coordinator init`, opened by all other commands."""
 
 import secrets
 import tomllib
@@ -20,10 +9,12 @@ from pathlib import Path
 from typing import Final
 
 from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding
 
 from data_contracts.errors import GroundTruthError
 from federation.deployment.addresses import Address
 from federation.deployment.certificates import (
+    CertificateError,
     Issued,
     expiry_warnings,
     make_authority,
@@ -32,6 +23,7 @@ from federation.deployment.certificates import (
     read_authority,
     read_certificate,
 )
+from federation.deployment.coordinator_folder import CoordinatorFolder
 from federation.deployment.coordinator_settings import (
     DEFAULT_BIND,
     DEFAULT_MULTIPLICITY,
@@ -58,15 +50,13 @@ class CoordinatorError(GroundTruthError):
 
 
 @dataclass(frozen=True, slots=True)
-class Coordinator:
-    """A coordinator's folder.
+class Coordinator(CoordinatorFolder):
+    """A coordinator's folder with its settings.
 
     Attributes:
-        folder: The folder, absolute.
         settings: What its coordinator.toml says.
     """
 
-    folder: Path
     settings: CoordinatorSettings
 
     @classmethod
@@ -116,9 +106,8 @@ class Coordinator:
         made._renew_server()
         made.invite(invited)
         made.members_file.touch()
-        write_whole(
-            made.settings_file, settings.text().encode()
-        )  # last: a folder that has it is complete
+        # Last: a folder that has it is complete.
+        write_whole(made.settings_file, settings.text().encode())
         return made
 
     @classmethod
@@ -173,75 +162,6 @@ class Coordinator:
         """HOST:PORT at which the engine listens."""
         return self.settings.server.bind
 
-    @property
-    def settings_file(self) -> Path:
-        """Settings that a person may edit."""
-        return self.folder / SETTINGS_FILE
-
-    @property
-    def ca_certificate(self) -> Path:
-        """Certificate of the network's authority."""
-        return self.folder / "tls" / "ca.crt"
-
-    @property
-    def ca_key(self) -> Path:
-        """The authority's private key. It may be kept elsewhere between renewals."""
-        return self.folder / "tls" / "ca.key"
-
-    @property
-    def server_certificate(self) -> Path:
-        """The server's certificate."""
-        return self.folder / "tls" / "server.crt"
-
-    @property
-    def server_key(self) -> Path:
-        """The server's private key."""
-        return self.folder / "tls" / "server.key"
-
-    @property
-    def invitations(self) -> Path:
-        """Folder of the invitations."""
-        return self.folder / "invitations"
-
-    @property
-    def members_file(self) -> Path:
-        """Admitted sites."""
-        return self.folder / "members.toml"
-
-    @property
-    def peers_file(self) -> Path:
-        """Registry of the members' public keys; missing while there is no member."""
-        return self.folder / "peers.toml"
-
-    @property
-    def state(self) -> Path:
-        """What the engine keeps; open to its owner alone."""
-        return self.folder / "state"
-
-    @property
-    def database(self) -> Path:
-        """The engine's database."""
-        return self.state / "superlink.db"
-
-    @property
-    def runtime_secret(self) -> Path:
-        """Secret without which nobody starts apps at the engine."""
-        return self.state / "runtime.secret"
-
-    @property
-    def audit_log(self) -> Path:
-        """The audit log."""
-        return self.folder / "audit.jsonl"
-
-    @property
-    def deploy(self) -> Path:
-        """Files for the reverse proxy and the service manager."""
-        return self.folder / "deploy"
-
-    def invitation_file(self, site: str) -> Path:
-        """Where a site's invitation lies, if it was invited."""
-        return self.invitations / f"{site}{INVITATION_SUFFIX}"
-
     def invitation_of(self, site: str) -> Invitation | None:
         """A site's invitation; None if it was not invited."""
         file = self.invitation_file(site)
@@ -258,7 +178,7 @@ class Coordinator:
 
     def invite(self, sites: Iterable[Invited]) -> list[Path]:
         """Write an invitation for each site, in place of an older one."""
-        authority = self.ca_certificate.read_text(encoding="ascii")
+        authority = self.authority.public_bytes(Encoding.PEM).decode()
         files = []
         for each in sites:
             invitation = Invitation(
@@ -304,7 +224,8 @@ class Coordinator:
         Raises:
             CertificateError: Its certificate cannot be read.
         """
-        return read_authority(self.ca_certificate.read_bytes(), str(self.ca_certificate))
+        file = self.ca_certificate
+        return read_authority(_content(file), str(file))
 
     @property
     def server(self) -> x509.Certificate:
@@ -314,7 +235,7 @@ class Coordinator:
             CertificateError: It cannot be read.
         """
         file = self.server_certificate
-        return read_certificate(file.read_bytes(), str(file))
+        return read_certificate(_content(file), str(file))
 
     def expiry(self) -> dict[str, datetime]:
         """Certificate, in words -> when it expires."""
@@ -351,7 +272,7 @@ class Coordinator:
             "the private key of the network's authority",
             "make a new authority with `groundtruth coordinator renew FOLDER --authority`",
         )
-        authority = Issued(self.ca_certificate.read_bytes(), key)
+        authority = Issued(_content(self.ca_certificate), key)
         made = make_server(authority, Address.parse(self.address))
         self._write_pair(self.server_certificate, self.server_key, made)
         private_folder(self.state)
@@ -374,3 +295,13 @@ class Coordinator:
             "the secret without which nobody starts apps here",
             f"{renew}`",
         )
+
+
+def _content(certificate: Path) -> bytes:
+    try:
+        return certificate.read_bytes()
+    except OSError as error:
+        raise CertificateError(
+            f"{certificate} cannot be read ({error.strerror}): restore it from a backup, or make "
+            "it anew with `groundtruth coordinator renew FOLDER`, the authority's with --authority"
+        ) from None

@@ -152,10 +152,10 @@ def join(
     manifest = SiteManifest.load(site_folder)
     state = state_of(site_folder)
     invitation = Invitation.load(invitation_file)
-    authority = _check_authority(invitation, state, accept_changes=accept_changes)
     _check_invited(manifest, invitation)
     if (state / COORDINATOR_FILE).exists():
         _check_same_network(Membership.load(site_folder), invitation, state)
+    authority = _check_authority(invitation, state, accept_changes=accept_changes)
     contracts = _check_contracts(manifest, invitation)
     declared = _declared(manifest, patients)
 

@@ -5,6 +5,7 @@ the server's clock with ours: Flower refuses what a site signed more than 300 se
 """
 
 import http.client
+import re
 import socket
 import ssl
 import time
@@ -35,6 +36,8 @@ _RENEW_AUTHORITY: Final = (
     "the coordinator makes a new one with `groundtruth coordinator renew FOLDER --authority`, and "
     "all sites join again"
 )
+_NAMES_SHOWN: Final = 10
+_NAME: Final = re.compile(r"[0-9A-Za-z*.:-]{1,253}")
 # What OpenSSL says of a certificate (X509_verify_cert, openssl/x509_vfy.h).
 _NOT_YET_VALID, _EXPIRED, _WRONG_HOST, _WRONG_IP = 9, 10, 62, 64
 
@@ -93,14 +96,8 @@ def check_server(address: str, ca_file: Path, *, timeout: float = TIMEOUT) -> Se
         timeout: Seconds to wait for each answer.
 
     Raises:
-        UnreachableError: See there; as are the others.
-        ExpiredCertificateError: ...
-        NotYetValidError: ...
-        WrongHostError: ...
-        WrongAuthorityError: ...
-        ClockSkewError: ...
+        ServerCheckError: A site could not work with it; the class says why.
         CertificateError: The authority's file holds no authority.
-        ServerCheckError: The address is none, or TLS failed in another way.
     """
     try:
         server = Address.of_server(address)
@@ -205,10 +202,14 @@ def _refused(
     shown = _shown(server, timeout)
     if error.verify_code in (_EXPIRED, _NOT_YET_VALID):
         now = datetime.now(UTC)
-        ours = not authority.not_valid_before_utc <= now <= authority.not_valid_after_utc
-        subject = f"the network's authority ({ca_file})" if ours else f"the certificate of {server}"
-        dated = authority if ours else shown
-        remedy = _RENEW_AUTHORITY if ours else _RENEW
+        of_authority = not authority.not_valid_before_utc <= now <= authority.not_valid_after_utc
+        subject = (
+            f"the network's authority ({ca_file})"
+            if of_authority
+            else f"the certificate of {server}"
+        )
+        dated = authority if of_authority else shown
+        remedy = _RENEW_AUTHORITY if of_authority else _RENEW
         if error.verify_code == _EXPIRED:
             since = f" on {dated.not_valid_after_utc:%Y-%m-%d %H:%M} UTC" if dated else ""
             raise ExpiredCertificateError(
@@ -222,9 +223,11 @@ def _refused(
             f"(NTP); if both are right, {remedy}"
         ) from None
     if error.verify_code in (_WRONG_HOST, _WRONG_IP):
-        names = ", ".join(names_in(shown)) if shown else ""
+        # Whoever made the certificate chose these, so only what could be a name is shown.
+        names = [name for name in names_in(shown) if _NAME.fullmatch(name)] if shown else []
         raise WrongHostError(
-            f"the certificate of {server} is not for {server.host}; it holds {names or 'no name'}. "
+            f"the certificate of {server} is not for {server.host}; it holds "
+            f"{', '.join(names[:_NAMES_SHOWN]) or 'no name'}. "
             "Use one of these names, or set [server] address in coordinator.toml to what sites "
             f"use, and {_RENEW}"
         ) from None
