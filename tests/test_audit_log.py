@@ -8,6 +8,7 @@ import os
 import pwd
 import random
 import re
+import resource
 import signal
 import stat
 import subprocess
@@ -381,6 +382,27 @@ def forged(body: str, prev: str = "0" * 64) -> bytes:
     return f'{{"hash":"{own}","prev":"{prev}","body":{body}}}\n'.encode()
 
 
+def test_an_entry_written_anew_is_found_at_the_next_and_the_last_by_a_kept_head(
+    file: Path, written: list[bytes]
+) -> None:
+    kept = verify(file)
+    for number, old, new in ((3, '"sites":3', '"sites":2'), (6, '"done"', '"gone"')):
+        text = written[number - 1].decode().split('"body":')[1].removesuffix("}\n")
+        assert old in text
+        lines = list(written)
+        before = json.loads(written[number - 2])["hash"]
+        lines[number - 1] = forged(text.replace(old, new), before)
+        file.write_bytes(b"".join(lines))
+        if number < 6:
+            with pytest.raises(AuditLogDamagedError, match="entry 4 does not fit the chain"):
+                verify(file)
+            assert audit_with_script(file).stderr == "entry 4 does not fit the chain\n"
+        else:
+            assert verify(file).seq == 6
+            with pytest.raises(AuditLogRolledBackError):
+                verify(file, known=kept.hash)
+
+
 @pytest.mark.parametrize(
     "body",
     [
@@ -610,6 +632,28 @@ def test_no_room_for_a_repair_leaves_the_torn_line(
         assert file.read_bytes() == torn
     log.append(Event.SERVICE_STOPPED)
     assert [body["event"] for body in bodies(file)[-2:]] == ["log repaired", "service stopped"]
+
+
+def test_a_disk_that_fills_up_within_a_repair_leaves_a_torn_line_again(
+    file: Path, log: AuditLog, written: list[bytes]
+) -> None:
+    whole = b"".join(written)
+    file.write_bytes(whole + b"{")
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (len(whole) + 50, before[1]))
+    try:
+        with pytest.raises(AuditLogFullError):
+            log.append(Event.SERVICE_STOPPED)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    torn = file.read_bytes().removeprefix(whole)
+    assert len(torn) == 50
+    log.append(Event.SERVICE_STOPPED)
+    repaired, last = bodies(file)[6:]
+    assert (repaired["size"], repaired["digest"]) == (50, hashlib.sha256(torn).hexdigest())
+    assert last["event"] == "service stopped"
+    asides = {spare.read_bytes() for spare in file.parent.glob("audit.jsonl.torn-*")}
+    assert asides == {b"{", torn}
 
 
 # --- crashes, rivals --------------------------------------------------------------------------
