@@ -23,7 +23,7 @@ from experiments.progress import Reporter
 from federation.settings import ConfigError
 
 SECONDS = 120.0
-_PATIENCE = 15.0
+_PATIENCE = 30.0
 _STORE = "mlflow-store.txt"
 _RECEIPT = "mlflow-run-id.txt"
 _LOOPBACK = ("127.0.0.1", "::1", "localhost")
@@ -126,7 +126,7 @@ def send(folders: Sequence[Path], store: str, seconds: float = SECONDS) -> tuple
         seconds: Limit for all of them together.
 
     Returns:
-        Folders of the runs that still wait, and the reason of the last one.
+        Folders of the runs that still wait, and the reason of the last one; none, if all are logged.
     """
     reason = _attempt(folders, store, seconds) if folders else ""
     return [folder for folder in folders if not _is_logged(folder)], reason
@@ -151,7 +151,9 @@ def _attempt(folders: Sequence[Path], store: str, seconds: float) -> str:
         )
     except subprocess.TimeoutExpired:
         return f"it took longer than {seconds:g} seconds"
-    return (done.stdout.splitlines() or [f"MLflow's process ended with {done.returncode}"])[-1]
+    if done.returncode:
+        return f"MLflow's process ended with {done.returncode}; GROUNDTRUTH_DEBUG=1 shows more"
+    return done.stdout.rstrip().rpartition("\n")[-1]
 
 
 def _log_all(store: str, folders: Sequence[str]) -> Iterator[str]:

@@ -46,9 +46,12 @@ def serve(folder: Path, database: str, host: str, port: int) -> NoReturn:
     secret = _secrets(folder / "server.env")
     users = folder / "auth.ini"
     users.write_text(
-        # configparser reads % as the start of a reference
-        f"[mlflow]\ndatabase_uri = {uri.replace('%', '%%')}\ndefault_permission = READ\n"
-        f"admin_username = {ADMINISTRATOR}\n",
+        "[mlflow]\n"
+        f"database_uri = {uri.replace('%', '%%')}\n"  # MLflow's reader takes % for a reference
+        f"admin_username = {ADMINISTRATOR}\n"
+        "default_permission = READ\n"
+        # A run is some 250 requests, and a password's hash is slow to check.
+        "auth_cache_ttl_seconds = 10\n",
         encoding="utf-8",
     )
     environment = os.environ | {
