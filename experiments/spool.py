@@ -126,7 +126,7 @@ def send(folders: Sequence[Path], store: str, seconds: float = SECONDS) -> tuple
         seconds: Limit for all of them together.
 
     Returns:
-        Folders of the runs that still wait, and the reason of the last one; none, if all are logged.
+        Folders of the runs that still wait, and the last reason, if there is one.
     """
     reason = _attempt(folders, store, seconds) if folders else ""
     return [folder for folder in folders if not _is_logged(folder)], reason
