@@ -14,7 +14,7 @@ import subprocess
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from urllib.parse import SplitResult, urlsplit
+from urllib.parse import urlsplit
 
 from filelock import FileLock, Timeout
 
@@ -26,6 +26,7 @@ SECONDS = 120.0
 _PATIENCE = 30.0
 _STORE = "mlflow-store.txt"
 _RECEIPT = "mlflow-run-id.txt"
+_UNFIT = "MLFLOW_TRACKING_URI must be the https:// address of a tracking server, or sqlite:///FILE"
 _LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
 # What holds for an attempt whatever the environment says.
@@ -53,7 +54,9 @@ def tracking_store(runs: Path) -> str:
     try:
         parts = urlsplit(uri)
     except ValueError:
-        parts = SplitResult("", "", "", "", "")
+        raise ConfigError(_UNFIT) from None
+    if parts.scheme not in ("http", "https", "sqlite"):
+        raise ConfigError(_UNFIT)
     if "@" in parts.netloc:
         raise ConfigError(
             "MLFLOW_TRACKING_URI holds a user name or a password, which would end up in files; "
@@ -64,11 +67,6 @@ def tracking_store(runs: Path) -> str:
         raise ConfigError(
             "MLFLOW_TRACKING_URI would send the password in the clear: use https://; http:// is "
             "for servers on this machine"
-        )
-    if parts.scheme not in ("http", "https", "sqlite"):
-        raise ConfigError(
-            "MLFLOW_TRACKING_URI must be the https:// address of a tracking server, or "
-            "sqlite:///FILE"
         )
     return uri
 

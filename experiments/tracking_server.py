@@ -13,7 +13,6 @@ import os
 import secrets
 import sys
 from pathlib import Path
-from typing import NoReturn
 from urllib.parse import urlsplit
 
 from federation.settings import ConfigError
@@ -22,14 +21,17 @@ ADMINISTRATOR = "admin"
 _NEEDED = ("flask", "flask_wtf", "psycopg")
 
 
-def serve(folder: Path, database: str, host: str, port: int) -> NoReturn:
-    """Become MLflow's server, with authentication on.
+def prepare(folder: Path, database: str, host: str, port: int) -> tuple[list[str], dict[str, str]]:
+    """Write what MLflow's server needs to ask everybody for a password.
 
     Args:
         folder: Folder of the server; made if there is none.
         database: URL of the PostgreSQL database, without a password.
         host: The only address to listen on.
         port: Port to listen on.
+
+    Returns:
+        The server's command, which starts with our own Python, and its environment.
 
     Raises:
         ConfigError: The URL is unfit, others may read the secrets, or a package is missing.
@@ -64,7 +66,7 @@ def serve(folder: Path, database: str, host: str, port: int) -> NoReturn:
     command = [sys.executable, "-P", "-m", "mlflow", "--env-file", str(secret), "server"]
     command += ["--app-name", "basic-auth", "--artifacts-destination", str(folder / "artifacts")]
     command += ["--host", host, "--port", str(port)]
-    os.execve(sys.executable, command, environment)  # noqa: S606 - our own words and paths
+    return command, environment
 
 
 def _database_uri(url: str) -> str:

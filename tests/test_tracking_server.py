@@ -16,6 +16,7 @@ from base64 import b64encode
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -29,8 +30,9 @@ from experiments.config import DataSettings, ExperimentConfig
 from experiments.job import run_experiment
 from experiments.progress import Reporter
 from experiments.spool import SECONDS, hand_in, send, tracking_store, waiting
-from experiments.tracking_server import serve
+from experiments.tracking_server import prepare
 from federation.settings import ConfigError
+from federation.tracking import TrackingError, log_run
 
 pytestmark = pytest.mark.slow
 
@@ -206,6 +208,46 @@ def test_a_server_that_never_answers_costs_a_bounded_time(
     assert time.monotonic() - start < SECONDS
     assert f"Not logged to {silent}: it did not answer in time" in str(said)
     assert waiting(tmp_path) == [run]
+
+
+@pytest.mark.parametrize(
+    ("status", "told"),
+    [
+        (503, "it fails: too many 503 error responses"),
+        (403, "its user lacks a permission (403)"),
+        (200, "was successful but the response body was not in a valid JSON format"),
+    ],
+)
+def test_what_a_server_answers_instead_is_told_in_one_line(
+    status: int, told: str, spooled: tuple[Path, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Answer(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(status)
+            self.end_headers()
+            self.wfile.write(b"<html>no\nMLflow</html>")
+
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    results = json.loads((spooled[0] / "results.json").read_text())
+    with HTTPServer(("127.0.0.1", 0), Answer) as other, ThreadPoolExecutor() as pool:
+        pool.submit(other.serve_forever)
+        try:
+            with pytest.raises(TrackingError) as caught:
+                log_run(results, spooled[0], f"http://127.0.0.1:{other.server_port}")
+        finally:
+            other.shutdown()
+            mlflow.set_tracking_uri(None)
+    assert told in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_folder_that_takes_no_note_costs_a_run_one_line(
+    spooled: tuple[Path, str], address: str, tmp_path: Path
+) -> None:
+    run, said = another_run(spooled[0], tmp_path, "full"), listen()
+    (run / "mlflow-store.part").mkdir()
+    hand_in(run, address, said.reporter)
+    assert "Is a directory. The run itself is complete" in str(said)
 
 
 def test_the_limit_holds_whatever_patience_mlflow_is_told_to_have(
@@ -401,7 +443,7 @@ def test_secrets_that_others_may_read_are_refused(server: Server, tmp_path: Path
     (tmp_path / "server.env").write_text("MLFLOW_AUTH_ADMIN_PASSWORD=known\n")
     (tmp_path / "server.env").chmod(0o644)
     with pytest.raises(ConfigError, match=r"server\.env may be read by others"):
-        serve(tmp_path, "postgresql://mlflow@127.0.0.1/mlflow", "127.0.0.1", 1)
+        prepare(tmp_path, "postgresql://mlflow@127.0.0.1/mlflow", "127.0.0.1", 1)
 
 
 @pytest.mark.parametrize(
@@ -418,7 +460,7 @@ def test_an_unfit_database_is_refused_without_repeating_it(
     url: str, told: str, tmp_path: Path
 ) -> None:
     with pytest.raises(ConfigError, match=told) as refused:
-        serve(tmp_path / "tracking", url, "127.0.0.1", 1)
+        prepare(tmp_path / "tracking", url, "127.0.0.1", 1)
     assert "Zaphod9" not in str(refused.value)
     assert not (tmp_path / "tracking").exists()
 
@@ -439,6 +481,19 @@ def test_an_unfit_tracking_address_is_refused_without_repeating_it(
     with pytest.raises(ConfigError, match=told) as refused:
         tracking_store(tmp_path)
     assert "Zaphod9" not in str(refused.value)
+
+
+def test_a_command_refuses_an_unfit_tracking_address_before_anything_is_run(
+    tmp_path: Path,
+) -> None:
+    environment = os.environ | {"MLFLOW_TRACKING_URI": "https://me:Zaphod9@mlflow.example.org"}
+    done = subprocess.run(
+        [*COMMAND, "demo"], cwd=tmp_path, env=environment, capture_output=True, text=True
+    )
+    assert done.returncode == 2
+    assert "MLFLOW_TRACKING_URI holds a user name or a password" in done.stderr
+    assert "Zaphod9" not in done.stdout + done.stderr
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_runs_go_to_the_named_server_and_to_a_file_beside_them_otherwise(
