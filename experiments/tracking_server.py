@@ -34,7 +34,7 @@ def prepare(folder: Path, database: str, host: str, port: int) -> tuple[list[str
         The server's command, which starts with our own Python, and its environment.
 
     Raises:
-        ConfigError: The URL is unfit, others may read the secrets, or a package is missing.
+        ConfigError: The URL is unfit, others may read what is there, or a package is missing.
     """
     uri = _database_uri(database)
     missing = [name for name in _NEEDED if importlib.util.find_spec(name) is None]
@@ -45,6 +45,8 @@ def prepare(folder: Path, database: str, host: str, port: int) -> tuple[list[str
         )
     folder = folder.resolve()
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    if folder.stat().st_mode & 0o077:
+        raise ConfigError(f"{folder} is open to others, who could read reports: chmod 700 it")
     secret = _secrets(folder / "server.env")
     users = folder / "auth.ini"
     users.write_text(

@@ -13,7 +13,7 @@ import time
 import urllib.error
 import urllib.request
 from base64 import b64encode
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, HTTPServer
@@ -127,7 +127,8 @@ def server(
             process = subprocess.Popen(command, env=environment, stdout=output, stderr=output)
         try:
             wait_for(address, process, log)
-            make_user(address, settings_of(folder)["MLFLOW_AUTH_ADMIN_PASSWORD"])
+            password = settings_of(folder)["MLFLOW_AUTH_ADMIN_PASSWORD"]
+            make_user(address, "admin", password, name="coordinator")
             client = mlflow.MlflowClient(address, address)
             yield Server(folder, log, psutil.Process(process.pid), client)
         finally:
@@ -153,12 +154,15 @@ def settings_of(folder: Path) -> dict[str, str]:
     return dict(line.split("=", 1) for line in lines)
 
 
-def make_user(address: str, password: str) -> None:
-    login = b64encode(f"admin:{password}".encode()).decode()
+def make_user(address: str, login: str, password: str, *, name: str) -> None:
+    """As the documented command does it."""
     request = urllib.request.Request(  # noqa: S310 - our own address
         f"{address}/api/2.0/mlflow/users/create",
-        json.dumps({"username": "coordinator", "password": USER_SECRET}).encode(),
-        {"Authorization": f"Basic {login}", "Content-Type": "application/json"},
+        json.dumps({"username": name, "password": USER_SECRET}).encode(),
+        {
+            "Authorization": f"Basic {b64encode(f'{login}:{password}'.encode()).decode()}",
+            "Content-Type": "application/json",
+        },
     )
     urllib.request.urlopen(request).close()  # noqa: S310
 
@@ -366,9 +370,9 @@ def test_a_half_logged_run_is_replaced_and_a_lost_receipt_logs_nothing_twice(
     assert list(server.client.search_model_versions(f"run_id = '{half.info.run_id}'")) == []
     assert len(server.client.search_model_versions(f"run_id = '{whole.info.run_id}'")) == 2
 
-    (run / RECEIPT).unlink()  # as if the process had died before it wrote it
-    assert send([run], address) == ([], "")
-    assert (run / RECEIPT).read_text().strip() == whole.info.run_id
+    # As if the process had died before it wrote the receipt.
+    assert log_run(results, run, address) == whole.info.run_id
+    mlflow.set_tracking_uri(None)
     assert len(server.parents(run)) == 1
 
 
@@ -400,12 +404,24 @@ def test_a_wrong_password_is_named_and_the_run_waits(
     assert waiting(tmp_path) == [run]
 
 
-def test_nobody_gets_in_without_a_password(server: Server, address: str) -> None:
-    for path in ("/", "/api/2.0/mlflow/experiments/get-by-name?experiment_name=groundtruth"):
-        with pytest.raises(urllib.error.HTTPError) as refused:
-            urllib.request.urlopen(address + path)  # noqa: S310 - our own address
-        assert refused.value.code == 401
-        refused.value.close()
+def test_nobody_gets_in_without_a_password_nor_by_one_that_is_well_known(
+    server: Server, address: str
+) -> None:
+    by_name = "/api/2.0/mlflow/experiments/get-by-name?experiment_name=groundtruth"
+    for path in ("/", "/signup", by_name, "/api/2.0/mlflow-artifacts/artifacts"):
+        url = address + path
+        assert code_of(lambda url=url: urllib.request.urlopen(url)) == 401  # noqa: S310
+    for password in ("password1234", "password", ""):
+        assert code_of(lambda p=password: make_user(address, "admin", p, name="guest")) == 401
+    assert code_of(lambda: make_user(address, "coordinator", USER_SECRET, name="guest")) == 403
+
+
+def code_of(ask: Callable[[], object]) -> int:
+    """Status with which a request is refused."""
+    with pytest.raises(urllib.error.HTTPError) as refused:
+        ask()
+    refused.value.close()
+    return refused.value.code
 
 
 def test_the_server_listens_on_its_address_alone(server: Server, address: str) -> None:
@@ -443,6 +459,9 @@ def test_secrets_that_others_may_read_are_refused(server: Server, tmp_path: Path
     (tmp_path / "server.env").write_text("MLFLOW_AUTH_ADMIN_PASSWORD=known\n")
     (tmp_path / "server.env").chmod(0o644)
     with pytest.raises(ConfigError, match=r"server\.env may be read by others"):
+        prepare(tmp_path, "postgresql://mlflow@127.0.0.1/mlflow", "127.0.0.1", 1)
+    tmp_path.chmod(0o755)
+    with pytest.raises(ConfigError, match="is open to others"):
         prepare(tmp_path, "postgresql://mlflow@127.0.0.1/mlflow", "127.0.0.1", 1)
 
 
