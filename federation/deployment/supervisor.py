@@ -64,6 +64,9 @@ class Supervisor:
         tick: Is called about once a second while all is running, and must not block for long.
         say: Tells a person what happens.
         wait_for: What is waited for at the first start, too.
+
+    Attributes:
+        restarts: How often the processes were started again.
     """
 
     def __init__(
@@ -78,7 +81,7 @@ class Supervisor:
         self._wait_for = wait_for
         self._make, self._folder, self._tick, self._say = make, folder, tick, say
         self._running: list[tuple[Process, subprocess.Popen[bytes]]] = []
-        self._restarts, self._problem = 0, ""
+        self.restarts, self._problem = 0, ""
         self._started = _now()
 
     def run(self, stop: threading.Event) -> None:
@@ -97,7 +100,7 @@ class Supervisor:
                         raise
                     ended, lasted = str(error), 0.0
                 else:
-                    self._restarts += begun
+                    self.restarts += begun
                     begun, since = True, time.monotonic()
                     self._start(processes)
                     ended = self._watch(stop)
@@ -180,7 +183,7 @@ class Supervisor:
             "pid": os.getpid(),
             "started": self._started,
             "seen": _now(),
-            "restarts": self._restarts,
+            "restarts": self.restarts,
             "problem": self._problem,
             "processes": {process.name: child.pid for process, child in self._running},
         }
