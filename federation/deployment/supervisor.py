@@ -232,9 +232,17 @@ def read_status(folder: Path) -> dict[str, Any] | None:
     try:
         status: dict[str, Any] = json.loads(status_file(folder).read_text(encoding="utf-8"))
         age = datetime.now(UTC) - datetime.fromisoformat(status["seen"])
-    except (OSError, ValueError, KeyError):
+    except (OSError, ValueError, KeyError, TypeError):
         return None
     return status if age.total_seconds() < 60 and status["processes"] else None
+
+
+def last_problem(folder: Path) -> str:
+    """What keeps the processes of a supervisor from running, or has kept them last; or ""."""
+    try:
+        return str(json.loads(status_file(folder).read_text(encoding="utf-8"))["problem"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return ""
 
 
 def stop_on_signals(stop: threading.Event) -> None:
