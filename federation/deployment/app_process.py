@@ -14,6 +14,7 @@ import importlib
 import os
 import signal
 import sys
+import traceback
 from pathlib import Path
 from typing import IO
 
@@ -44,11 +45,21 @@ def serve(folder: Path, requests: IO[bytes], replies: IO[bytes]) -> None:
         try:
             reply = module.app(message=message, context=context)
         except Exception as failure:
-            # Code and wording are those of Flower's own client process.
-            reason = f"{type(failure)}:<'{failure}'>"
-            error = Error(code=ErrorCode.CLIENT_APP_RAISED_EXCEPTION, reason=reason)
+            traceback.print_exc()
+            error = Error(ErrorCode.CLIENT_APP_RAISED_EXCEPTION, reason_of(failure))
             reply = Message(error, reply_to=message)
         send(replies, message_to_proto(reply).SerializeToString())
+
+
+def reason_of(failure: Exception) -> str:
+    """What the coordinator is told of a failure, worded as by Flower's own client process.
+
+    Errors of ours are sentences that repeat no value from data; others may say anything, so of them
+    the class is told.
+    """
+    ours = any(each.__name__ == "GroundTruthError" for each in type(failure).__mro__)
+    words = failure if ours else "the site could not answer; the reason is in its own log"
+    return f"{type(failure)}:<'{words}'>"
 
 
 def send(stream: IO[bytes], content: bytes) -> None:

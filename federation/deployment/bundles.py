@@ -21,9 +21,6 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Final
 
-import tomli_w
-from flwr.cli.build import build_fab_from_files
-
 from data_contracts.errors import GroundTruthError
 
 PACKAGES: Final = ("data_contracts", "models", "federation")
@@ -38,6 +35,26 @@ _MAX_UNPACKED: Final = 20_000_000
 _MAX_FILES: Final = 2_000
 _PATH: Final = re.compile(r"[A-Za-z0-9_.-]{1,100}(/[A-Za-z0-9_.-]{1,100}){0,15}")
 _PROJECT, _CONTENT = "pyproject.toml", ".info/CONTENT"
+
+
+# What Flower asks for and no more. The run plan is all that a coordinator can set and a site sees.
+_PROJECT_TEXT: Final = """\
+[project]
+name = "shared-ground-truth"
+version = "{version}"
+description = "groundtruth's apps at the coordinator and at the sites"
+license = "Apache-2.0"
+
+[tool.flwr.app]
+publisher = "groundtruth"
+
+[tool.flwr.app.components]
+serverapp = "federation.server_app:app"
+clientapp = "federation.client_app:app"
+
+[tool.flwr.app.config]
+plan = ""
+"""
 
 
 class BundleError(GroundTruthError):
@@ -110,18 +127,17 @@ class Change:
 @cache
 def installed_bundle() -> Bundle:
     """The bundle of the release that is installed here."""
-    files: dict[str, bytes | Path] = {_PROJECT: _project().encode()}
+    files = {_PROJECT: _PROJECT_TEXT.format(version=version("shared-ground-truth")).encode()}
     for package in PACKAGES:
         found = find_spec(package)
         assert found is not None  # noqa: S101 - this package is one of them
         for place in found.submodule_search_locations or ():
             folder = Path(place)
-            for file in sorted(folder.rglob("*")):
+            for file in folder.rglob("*"):
                 name = f"{package}/{file.relative_to(folder).as_posix()}"
                 if file.suffix in _SUFFIXES and not name.startswith(_LEFT_OUT):
-                    files[name] = file
-    content, _ = build_fab_from_files(files)
-    return Bundle.read(content)
+                    files[name] = file.read_bytes()
+    return Bundle.read(_packed(dict(sorted(files.items()))))
 
 
 def changes(old: Bundle, new: Bundle) -> tuple[Change, ...]:
@@ -198,28 +214,18 @@ def _is_inside(name: str) -> bool:
     return _PATH.fullmatch(name) is not None and not {".", ".."} & set(name.split("/"))
 
 
-def _project() -> str:
-    """A project file with what Flower asks for and no more."""
-    return tomli_w.dumps(
-        {
-            "project": {
-                "name": "shared-ground-truth",
-                "version": version("shared-ground-truth"),
-                "description": "groundtruth's apps at the coordinator and at the sites",
-                "license": "Apache-2.0",
-            },
-            "tool": {
-                "flwr": {
-                    "app": {
-                        "publisher": "groundtruth",
-                        "components": {
-                            "serverapp": "federation.server_app:app",
-                            "clientapp": "federation.client_app:app",
-                        },
-                        # All that a coordinator can set, and a site sees: the run plan.
-                        "config": {"plan": ""},
-                    }
-                }
-            },
-        }
+def _packed(files: Mapping[str, bytes]) -> bytes:
+    """A Flower App Bundle, in which nothing depends on a clock, a machine or a library's release.
+
+    Its last file lists the others, with their SHA-256 and their sizes in bits.
+    """
+    listed = (
+        f"{name},{hashlib.sha256(file).hexdigest()},{8 * len(file)}" for name, file in files.items()
     )
+    content = io.BytesIO()
+    with zipfile.ZipFile(content, "w", zipfile.ZIP_STORED) as archive:
+        for name, file in {**files, _CONTENT: "\n".join(listed).encode()}.items():
+            entry = zipfile.ZipInfo(name)  # of 1 January 1980
+            entry.create_system = 3  # Unix, wherever this runs
+            archive.writestr(entry, file)
+    return content.getvalue()
