@@ -137,7 +137,7 @@ def installed_bundle() -> Bundle:
                 name = f"{package}/{file.relative_to(folder).as_posix()}"
                 if file.suffix in _SUFFIXES and not name.startswith(_LEFT_OUT):
                     files[name] = file.read_bytes()
-    return Bundle.read(_packed(dict(sorted(files.items()))))
+    return Bundle.read(_packed(files))
 
 
 def changes(old: Bundle, new: Bundle) -> tuple[Change, ...]:
@@ -198,7 +198,7 @@ def _unpacked(archive: zipfile.ZipFile) -> dict[str, bytes]:
         kind = stat.S_IFMT(entry.external_attr >> 16)
         # Of other methods Python's reader unpacks as much as there is, whatever was declared.
         plain = entry.compress_type in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
-        if not plain or kind not in (0, stat.S_IFREG) or not _is_inside(entry.filename):
+        if not plain or kind not in (0, stat.S_IFREG) or not _is_inside(entry.orig_filename):
             raise BundleError("an app bundle holds plain files inside it; this one does not")
         with archive.open(entry) as packed:
             files[entry.filename] = packed.read(entry.file_size)
@@ -219,12 +219,14 @@ def _packed(files: Mapping[str, bytes]) -> bytes:
 
     Its last file lists the others, with their SHA-256 and their sizes in bits.
     """
-    listed = (
-        f"{name},{hashlib.sha256(file).hexdigest()},{8 * len(file)}" for name, file in files.items()
+    ordered = {name: files[name] for name in (_PROJECT, *sorted(files.keys() - {_PROJECT}))}
+    listed = "\n".join(
+        f"{name},{hashlib.sha256(file).hexdigest()},{8 * len(file)}"
+        for name, file in ordered.items()
     )
     content = io.BytesIO()
     with zipfile.ZipFile(content, "w", zipfile.ZIP_STORED) as archive:
-        for name, file in {**files, _CONTENT: "\n".join(listed).encode()}.items():
+        for name, file in {**ordered, _CONTENT: listed.encode()}.items():
             entry = zipfile.ZipInfo(name)  # of 1 January 1980
             entry.create_system = 3  # Unix, wherever this runs
             archive.writestr(entry, file)
