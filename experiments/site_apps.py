@@ -2,14 +2,15 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from rich.console import Console
-from rich.syntax import Syntax
 from rich.table import Table
+from rich.text import Text
 
 from data_contracts.errors import GroundTruthError
 from data_contracts.manifest import MANIFEST_NAME
+from federation.deployment.audit_entry import printable
 from federation.deployment.bundles import Bundle, Change, changes, difference, installed_bundle
 from federation.deployment.consent import Consent, ConsentError, Offer
 from federation.plan import RunPlan
@@ -87,11 +88,11 @@ def print_apps(apps: list[App], console: Console) -> None:
     for app in apps:
         table.add_row(
             app.sha256[:16],
-            app.decision + (f" by {app.by}" if app.by else ""),
+            Text(app.decision + (f" by {app.by}" if app.by else "")),
             app.seen[:16].replace("T", " "),
             "as installed" if app.installed else "other than installed",
             str(len(app.changes)) if app.changes else "none",
-            _asked(app.plan),
+            Text(printable(_asked(app.plan), 200)),
         )
     console.print(table)
     if any(app.decision == "undecided" for app in apps):
@@ -116,7 +117,8 @@ def print_app(folder: Path, apps: list[App], sha256: str, console: Console) -> N
     app, consent = found[0], _consent(folder)
     console.print(f"app bundle {app.sha256}: {app.decision}", highlight=False)
     for key, value in app.plan.items():
-        console.print(f"  {key}: {value}", highlight=False)
+        told = printable(f"{key}: {value}", 2_000)
+        console.print(f"  {told}", highlight=False, markup=False, soft_wrap=True)
     base = consent.last_approved()
     against = f"approved bundle {base.sha256[:16]}" if base else "the installed release"
     console.print(f"{len(app.changes)} files differ from {against}", highlight=False)
@@ -126,7 +128,11 @@ def print_app(folder: Path, apps: list[App], sha256: str, console: Console) -> N
         )
     if app.changes:
         text = difference(base or installed_bundle(), consent.bundle(app.sha256))
-        console.print(Syntax(text, "diff"))
+        for line in text.split("\n"):  # each in full: what is cut off is approved unseen
+            console.print(Text(line, _STYLES.get(line[:1], "")), soft_wrap=True)
+
+
+_STYLES: Final = {"+": "green", "-": "red", "@": "cyan"}
 
 
 def _app(offer: Offer, bundle: Bundle, base: Bundle) -> App:

@@ -148,7 +148,7 @@ def test_what_is_no_archive_or_holds_no_project_is_refused(content: bytes) -> No
 
 def test_whatever_is_done_to_an_archive_it_is_refused_or_read() -> None:
     """None of 3,000 damaged archives ends in any other error."""
-    chance = random.Random(5)
+    chance = random.Random(5)  # noqa: S311 - a test that can be repeated
     entries = [(zipfile.ZipInfo(f"federation/f{number}.py"), b"x = 1\n" * 9) for number in range(3)]
     whole = zipped(*entries, method=zipfile.ZIP_DEFLATED)
     refused = 0

@@ -174,11 +174,12 @@ def _lines(content: bytes) -> list[str]:
     A colour, a cursor's way back or a change of the direction of writing could show another code
     than the one that runs (Boucher, Anderson, "Trojan Source", USENIX Security 2023).
     """
+    if not content:
+        return []
     text = content.decode("utf-8", errors="backslashreplace")
     return [
         "".join(sign if sign.isprintable() or sign == "\t" else ascii(sign)[1:-1] for sign in line)
         for line in text.removesuffix("\n").split("\n")
-        if content
     ]
 
 
