@@ -84,14 +84,15 @@ def print_apps(apps: list[App], console: Console) -> None:
             "approve SITE --installed`, or wait for a run"
         )
         return
-    table = Table("SHA-256", "decision", "offered", "code", "files changed", "last run asks for")
+    table = Table("SHA-256", "decision", "offered", "code", "changes", "last run asks for")
+    table.columns[0].no_wrap = table.columns[2].no_wrap = True
     for app in apps:
         table.add_row(
             app.sha256[:16],
             Text(app.decision + (f" by {app.by}" if app.by else "")),
-            app.seen[:16].replace("T", " "),
-            "as installed" if app.installed else "other than installed",
-            str(len(app.changes)) if app.changes else "none",
+            app.seen[:10],
+            "installed" if app.installed else "other",
+            f"{len(app.changes)} files" if app.changes else "none",
             Text(printable(_asked(app.plan), 200)),
         )
     console.print(table)

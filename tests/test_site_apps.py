@@ -51,7 +51,9 @@ def test_the_installed_release_is_approved_by_name_and_shown_as_such(folder: Pat
     assert (shown.sha256, shown.decision, shown.installed) == (sha256, "approved", True)
     assert shown.changes == ()
     assert shown.plan == {}
-    assert "as installed" in typed("apps", folder)
+    told = typed("apps", folder)
+    assert sha256[:16] in told
+    assert "installed" in told
     assert typed("reject", folder, sha256[:12]) == f"rejected: {sha256}\n"
     assert site_apps(folder)[0].decision == "rejected"
 

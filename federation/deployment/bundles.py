@@ -177,10 +177,12 @@ def _lines(content: bytes) -> list[str]:
     if not content:
         return []
     text = content.decode("utf-8", errors="backslashreplace")
-    return [
-        "".join(sign if sign.isprintable() or sign == "\t" else ascii(sign)[1:-1] for sign in line)
-        for line in text.removesuffix("\n").split("\n")
-    ]
+    lines = text.removesuffix("\n").split("\n")
+    return [line if line.isprintable() else "".join(map(_spelt, line)) for line in lines]
+
+
+def _spelt(sign: str) -> str:
+    return sign if sign.isprintable() or sign == "\t" else ascii(sign)[1:-1]
 
 
 def _unpacked(archive: zipfile.ZipFile) -> dict[str, bytes]:
