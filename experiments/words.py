@@ -1,6 +1,7 @@
 """How a run's results, a site's budget, a preview and an audit log are told on a terminal."""
 
 from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -145,6 +146,19 @@ def print_preview(task: str, seen: Preview, console: Console) -> None:
     console.print(masked, highlight=False)
     verdict = seen.refusal or "This site's policy would allow the run."
     console.print(verdict, highlight=False, markup=False, soft_wrap=True)
+
+
+def ago(moment: str) -> str:
+    """How long ago a moment was, in words."""
+    try:
+        past = datetime.fromisoformat(moment)
+    except ValueError:
+        return moment
+    seconds = (datetime.now(UTC) - past).total_seconds()
+    for size, unit in ((86400, "d"), (3600, "h"), (60, "min")):
+        if seconds >= 2 * size:
+            return f"{seconds / size:.0f} {unit} ago"
+    return f"{max(seconds, 0):.0f} s ago"
 
 
 _SHOWN = 8

@@ -9,11 +9,18 @@ not cost the imports and the reading of tables again. It runs by path, outside i
 packages of this name that it imports are the bundle's.
 """
 
+import ctypes
 import importlib
 import os
+import signal
 import sys
+import traceback
 from pathlib import Path
 from typing import IO
+
+LONGEST = 1_000_000_000
+"""Bytes in one message, far above what a request or an answer needs."""
+_PR_SET_PDEATHSIG = 1  # <linux/prctl.h>
 
 
 def serve(folder: Path, requests: IO[bytes], replies: IO[bytes]) -> None:
@@ -38,11 +45,21 @@ def serve(folder: Path, requests: IO[bytes], replies: IO[bytes]) -> None:
         try:
             reply = module.app(message=message, context=context)
         except Exception as failure:
-            # Code and wording are those of Flower's own client process.
-            reason = f"{type(failure)}:<'{failure}'>"
-            error = Error(code=ErrorCode.CLIENT_APP_RAISED_EXCEPTION, reason=reason)
+            traceback.print_exc()
+            error = Error(ErrorCode.CLIENT_APP_RAISED_EXCEPTION, reason_of(failure))
             reply = Message(error, reply_to=message)
         send(replies, message_to_proto(reply).SerializeToString())
+
+
+def reason_of(failure: Exception) -> str:
+    """What the coordinator is told of a failure, worded as by Flower's own client process.
+
+    Errors of ours are sentences that repeat no value from data; others may say anything, so of them
+    the class is told.
+    """
+    ours = any(each.__name__ == "GroundTruthError" for each in type(failure).__mro__)
+    words = failure if ours else "the site could not answer; the reason is in its own log"
+    return f"{type(failure)}:<'{words}'>"
 
 
 def send(stream: IO[bytes], content: bytes) -> None:
@@ -52,16 +69,18 @@ def send(stream: IO[bytes], content: bytes) -> None:
 
 
 def receive(stream: IO[bytes]) -> bytes | None:
-    """Read one message; None at the end of the stream, also in the middle of one."""
+    """Read one message; None at the end of the stream, also in the middle of one, or too long."""
     head = stream.read(8)
     if len(head) < 8:
         return None
     size = int.from_bytes(head, "big")
-    content = stream.read(size)
+    content = stream.read(size) if size <= LONGEST else b""
     return content if len(content) == size else None
 
 
 if __name__ == "__main__":
+    if sys.platform == "linux":  # whoever started this must not leave it behind
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
     # Whatever the app prints goes to the log, and never between two replies.
     output = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)

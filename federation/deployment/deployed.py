@@ -33,7 +33,7 @@ class Deployed:
     def __init__(self, coordinator: Coordinator) -> None:
         self._coordinator = coordinator
         self._link = superlink_of(coordinator)
-        self._log = AuditLog(coordinator.audit_log, "coordinator")
+        self._log = coordinator.log
         self._held = ExitStack()
 
     def __enter__(self) -> "Deployed":
