@@ -27,7 +27,7 @@ from federation.deployment.members import Members
 from federation.deployment.membership import join
 from federation.deployment.pinning import pin
 from federation.deployment.superlink import SuperLinkError
-from federation.deployment.supervisor import read_status
+from federation.deployment.supervisor import die_with_parent, read_status
 from federation.run_state import STATE_FOLDER
 
 _HOST: Final = "127.0.0.1"
@@ -192,6 +192,7 @@ class LocalNetwork:
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
+                preexec_fn=die_with_parent,
             )
 
     def _answers(self) -> bool:

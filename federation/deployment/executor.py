@@ -28,7 +28,7 @@ from federation.deployment.audit_log import site_log
 from federation.deployment.bundles import Bundle, BundleError
 from federation.deployment.consent import Consent
 from federation.deployment.request_facts import request_facts
-from federation.deployment.runtime import Runtime, Task
+from federation.deployment.runtime import MessageLostError, Runtime, Task
 from federation.deployment.supervisor import stop_on_signals
 from federation.plan import RunPlan
 from federation.settings import ConfigError
@@ -71,6 +71,7 @@ class Executor:
         self._consent = Consent(manifest_file)
         self._log = site_log(manifest_file)
         self._app: App | None = None
+        self._one = threading.Lock()
 
     def __enter__(self) -> "Executor":
         return self
@@ -79,11 +80,16 @@ class Executor:
         self._end_app()
 
     def serve(self, stop: threading.Event) -> None:
-        """Answer until told to stop."""
+        """Answer until told to stop: one message at a time, while others may be on their way.
+
+        A message of a run that has ended meanwhile never comes, and must not hold up the next one.
+        """
         while not stop.is_set():
-            if not self._answer_one():
+            if (task := self._acquired()) is None:
                 self.end_idle()
                 stop.wait(_POLL_SECONDS)
+            else:
+                threading.Thread(target=self._carry_out, args=(task,), daemon=True).start()
 
     def reply(self, message: Message, context: Context, content: bytes) -> Message:
         """The reply to one message, by the app bundle whose bytes these are.
@@ -114,8 +120,9 @@ class Executor:
 
     def end_idle(self) -> None:
         """End the app's process if nobody has asked it anything for long."""
-        if self._app is not None and time.monotonic() - self._app.used > self._idle:
-            self._end_app()
+        with self._one:
+            if self._app is not None and time.monotonic() - self._app.used > self._idle:
+                self._end_app()
 
     def _admitted(self, context: Context, content: bytes, facts: Fields) -> Bundle:
         """The bundle, if it and the run may touch this site's data; the plan joins the facts.
@@ -152,24 +159,25 @@ class Executor:
             self._end_app()
             return self._failure(message, ErrorCode.CLIENT_APP_CRASHED)
 
-    def _answer_one(self) -> bool:
-        """Answer a message that waits; False if there is none."""
+    def _acquired(self) -> Task | None:
         try:
-            task = self._runtime.acquire(TaskType.CLIENT_APP)
-            if task is None:
-                return False
-            with task:
-                self._carry_out(task)
+            return self._runtime.acquire(TaskType.CLIENT_APP)
         except httpx.HTTPError as error:
             logger.warning("no connection to the SuperNode: %s", error)
-            return False
-        return True
+            return None
 
     def _carry_out(self, task: Task) -> None:
-        context, _, bundle = task.pull()
-        reply = self.reply(task.pull_message(context), context, bundle.content)
-        task.push_message(reply, context)
-        task.finish()
+        try:
+            with task:
+                context, _, bundle = task.pull()
+                message = task.pull_message(context)
+                with self._one:
+                    reply = self.reply(message, context, bundle.content)
+                task.push_message(reply, context)
+                task.finish()
+        except (httpx.HTTPError, MessageLostError) as error:
+            # The coordinator asks again where it still wants an answer.
+            logger.warning("a message was given up: %s", type(error).__name__)
 
     def _end_app(self) -> None:
         if self._app is not None:

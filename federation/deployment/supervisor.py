@@ -125,7 +125,7 @@ class Supervisor:
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,  # a terminal's Ctrl-C is ours to handle
-                preexec_fn=_die_with_parent,
+                preexec_fn=die_with_parent,
             )
             self._running.append((process, child))
             threading.Thread(target=self._log, args=(process.name, child), daemon=True).start()
@@ -251,8 +251,11 @@ def stop_on_signals(stop: threading.Event) -> None:
         signal.signal(number, lambda *_: stop.set())
 
 
-def _die_with_parent() -> None:
-    """Ask Linux to end this process when its parent does, however that ends."""
+def die_with_parent() -> None:
+    """Ask Linux to end this process when its parent does, however that ends.
+
+    Runs between fork and exec, where no thread of ours may hold a lock.
+    """
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
 
