@@ -515,7 +515,7 @@ def test_another_coordinator_at_the_same_address_is_not_believed(
 def test_an_app_that_was_not_approved_does_not_run_and_the_site_can_see_it(
     network: LocalNetwork, out: str
 ) -> None:
-    consent = Consent(network.state(VICTIM))
+    consent = Consent(network.site(VICTIM) / MANIFEST_NAME)
     own = installed_bundle().sha256
     consent.decide(own, "rejected")
     try:

@@ -96,7 +96,7 @@ class LocalNetwork:
 
     def approve(self, name: str, bundle: Bundle) -> None:
         """Approve an app bundle at a site."""
-        consent = Consent(self.state(name))
+        consent = Consent(self.site(name) / MANIFEST_NAME)
         consent.offer(bundle, "")
         consent.decide(bundle.sha256, "approved")
 
