@@ -1,6 +1,6 @@
 """Who took part in a run over a network's own sites, and when: told from results.json."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 Record = Mapping[str, Any]
@@ -10,6 +10,11 @@ def took_part(task: Record) -> list[str]:
     """The sites that were in a sum of a task's training, in the plan's order."""
     never = {left["site"] for left in task["dropouts"] if left["step"] == "hello"}
     return [site for site in task["train_sites"] if site not in never]
+
+
+def declared(results: Record, sites: Collection[str]) -> int:
+    """Patients that sites declared together; a patient at several of them counts at each."""
+    return sum(each["patients_declared"] for each in results["sites"] if each["name"] in sites)
 
 
 def presence(task: Record, site: str) -> str:

@@ -11,7 +11,7 @@ from typing import Any
 
 from markupsafe import Markup
 
-from experiments.participation import absence, presence, quorum, took_part, why
+from experiments.participation import absence, declared, presence, quorum, took_part, why
 from experiments.report import findings, formats, measured, timeline
 from experiments.report.panels import Panel, shape_panels
 from experiments.report.rows import NARROW, WIDE
@@ -73,7 +73,7 @@ def section(results: Record, name: str, anchor: str) -> DeployedSection:
             "privacy": findings.privacy(task),
         },
         took_part=present,
-        declared=_declared(results, present),
+        declared=declared(results, present),
         reliability=measured.reliability(
             task["evaluation"]["reliability"], f"{anchor}-reliability"
         ),
@@ -112,12 +112,12 @@ def scope(results: Record) -> str:
     sites = [site for site in results["sites"] if site["name"] in present]
     roles = Counter(site["role"] for site in sites)
     cast = formats.listing([formats.plural(number, role) for role, number in roles.items()])
-    of = ""
+    number = formats.plural(len(sites), "site")
     if len(sites) < len(results["sites"]):
-        of = f" of the network's {len(results['sites'])}"
+        number = f"{len(sites)} of the network's {formats.plural(len(results['sites']), 'site')}"
     return (
-        f"{formats.plural(len(sites), 'site')}{of} ({cast}) took part, each with tables of its own "
-        f"that nobody else has seen; they declared {_declared(results, present):,} patients."
+        f"{number} ({cast}) took part, each with tables of its own that nobody else has seen; they "
+        f"declared {declared(results, present):,} patients."
     )
 
 
@@ -132,21 +132,17 @@ def limits(results: Record) -> str:
 def calibration(task: Record) -> str:
     """How far predicted chances lie from what was observed."""
     figures = task["evaluation"]
-    said = []
-    if slope := figures["calibration_slope"]:
-        said.append(f"the calibration slope is {_with_interval(slope, 2)}")
-    if intercept := figures["calibration_intercept"]:
-        said.append(f"the intercept {_with_interval(intercept, 2)}")
+    said = [
+        f"{name} {_with_interval(figures[key])}"
+        for key, name in (("calibration_slope", "slope"), ("calibration_intercept", "intercept"))
+        if figures[key]
+    ]
     if error := figures["calibration_error"]:
-        ends = f"{formats.points(error['low'])} to {formats.points(error['high'])}"
-        said.append(
-            f"predicted chances are {formats.points(error['value'])} percentage points off in the "
-            f"root mean square (95 % interval {ends})"
-        )
+        value, low, high = (formats.points(error[end]) for end in ("value", "low", "high"))
+        said.append(f"{value} percentage points off in the root mean square ({low} to {high})")
     if not said:
         return "There are not enough data under the noise to say how well chances are calibrated."
-    sentence = formats.listing(said)
-    return f"{sentence[0].upper()}{sentence[1:]}."
+    return f"Predicted against observed, with 95 % intervals: {formats.listing(said)}."
 
 
 def subgroups(task: Record) -> str:
@@ -157,7 +153,9 @@ def subgroups(task: Record) -> str:
         for level in measured.told(levels)
     ]
     if not told:
-        return "No subgroup has enough data under the noise to hold observed against predicted."
+        return (
+            "No subgroup has enough data under the noise to hold observed against predicted rate."
+        )
     off = [
         f"{name} ({formats.signed(100 * gap['value'], 1)} percentage points)"
         for name, gap in told
@@ -165,12 +163,10 @@ def subgroups(task: Record) -> str:
     ]
     of = formats.plural(len(told), "subgroup")
     if not off:
-        return (
-            f"In none of the {of} that could be measured is the difference beyond its interval."
-        )
+        return f"Of {of} with enough data, none is off by more than its 95 % interval allows for."
     return (
-        f"In {len(off)} of {of} that could be measured, the interval excludes 0: "
-        f"{formats.listing(off)}. By chance alone, about one in 20 would."
+        f"Of {of} with enough data, {len(off)} {'is' if len(off) == 1 else 'are'} off by more than "
+        f"the 95 % interval allows for: {formats.listing(off)}. One in 20 would be by chance."
     )
 
 
@@ -204,22 +200,23 @@ def steps(task: Record) -> str:
 
 def needed(results: Record, task: Record) -> str:
     """How many sites the run could not do without."""
-    least = task["privacy"]["minimum_sites"]
+    least, begin = task["privacy"]["minimum_sites"], quorum(results, task)
+    number = len(task["train_sites"])
+    if begin == least:
+        which = f"All {number}" if least == number else f"{least} of {number}"
+        return (
+            f"{which} sites had to come before the first round and to be in every sum: the noise "
+            "of fewer would not suffice."
+        )
     return (
-        f"{quorum(results, task)} of {len(task['train_sites'])} sites had to come before the first "
-        f"round, and {least} had to be in every sum: the noise of fewer would not suffice."
+        f"{begin} of {number} sites had to come before the first round, and {least} had to be in "
+        "every sum: the noise of fewer would not suffice."
     )
 
 
-def _declared(results: Record, names: Sequence[str] | set[str]) -> int:
-    return sum(
-        site["patients_declared"] or 0 for site in results["sites"] if site["name"] in names
-    )
-
-
-def _with_interval(figure: Record, digits: int) -> str:
-    value, low, high = (formats.decimal(figure[key], digits) for key in ("value", "low", "high"))
-    return f"{value} (95 % interval {low} to {high})"
+def _with_interval(figure: Record) -> str:
+    value, low, high = (formats.decimal(figure[end], 2) for end in ("value", "low", "high"))
+    return f"{value} ({low} to {high})"
 
 
 def _subgroups(

@@ -14,11 +14,13 @@ from experiments.report.rows import Rows
 
 SQUARE = 340.0
 
+_ENDS = (("observed", "low"), ("observed", "high"), ("predicted", "value"))
+
 Record = Mapping[str, Any]
 
 
 def told(levels: Sequence[Record]) -> list[Record]:
-    """The levels, or bins, of which observed and predicted rate could be told apart or not."""
+    """The levels of which there are enough data to hold observed against predicted rate."""
     return [level for level in levels if level["gap"] is not None]
 
 
@@ -66,20 +68,20 @@ def reliability(bins: Sequence[Record], name: str) -> Markup | None:
     drawn = [one for one in bins if one["observed"] is not None and one["predicted"] is not None]
     if not drawn:
         return None
-    canvas = Canvas(SQUARE, SQUARE, name)
+    canvas = Canvas(SQUARE, SQUARE - 16, name)
     axes = canvas.axes(58, 8, 272, 272)
     bare(axes, "left", "bottom")
-    ends = [max(one["observed"]["high"], one["predicted"]["value"]) for one in drawn]
-    limit = min(1.0, math.ceil(max(ends) * 10) / 10)
-    axes.plot([0, limit], [0, limit], color=Ink.MUTED, linewidth=1, dashes=(4, 3))
+    ends = [one[rate][end] for one in drawn for rate, end in _ENDS]
+    low, high = math.floor(10 * min(ends)) / 10, math.ceil(10 * max(ends)) / 10
+    axes.plot([low, high], [low, high], color=Ink.MUTED, linewidth=1, dashes=(4, 3))
     for one in drawn:
         at, observed = one["predicted"]["value"], one["observed"]
         _interval(axes, [at, at], [observed["low"], observed["high"]])
         axes.plot(at, observed["value"], "o", color=Ink.PRIVATE, markersize=7, zorder=3)
-    axes.set_xlim(0, limit)
-    axes.set_ylim(0, limit)
+    axes.set_xlim(low, high)
+    axes.set_ylim(low, high)
     for axis in (axes.xaxis, axes.yaxis):
-        axis.set_major_locator(MaxNLocator(5))
+        axis.set_major_locator(MaxNLocator(5, steps=[1, 2, 5, 10]))
         axis.set_major_formatter(FuncFormatter(lambda at, _: percent(at, 0)))
     axes.set_xlabel("predicted chance")
     axes.set_ylabel("observed rate")
