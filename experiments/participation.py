@@ -43,8 +43,9 @@ def why(left: Record) -> str:
 
 def quorum(results: Record, task: Record) -> int:
     """Sites that had to come before a task's training began."""
-    asked = results["config"]["deployment"]["quorum"] or 0
-    return max(asked, task["privacy"]["minimum_sites"])
+    asked: int = results["config"]["deployment"]["quorum"] or 0
+    least: int = task["privacy"]["minimum_sites"]
+    return max(asked, least)
 
 
 def missed_rounds(task: Record, site: str) -> list[tuple[int, int]]:

@@ -10,7 +10,7 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from experiments.report.drawing import SMALL, Canvas, Ink, bare, write
 from experiments.report.findings import drawable, headline
-from experiments.report.formats import count, decimal, known, percent, shorten, signed
+from experiments.report.formats import count, decimal, known, percent, signed
 from experiments.report.gains import SiteGain
 from experiments.report.rows import Rows, limits
 

@@ -66,13 +66,14 @@ def gaps(
 def reliability(bins: Sequence[Record], name: str) -> Markup | None:
     """Observed against predicted rate, score bin by score bin."""
     drawn = [one for one in bins if one["observed"] is not None and one["predicted"] is not None]
-    if not drawn:
+    if len(drawn) < 2:  # one dot is no picture
         return None
     canvas = Canvas(SQUARE, SQUARE - 16, name)
     axes = canvas.axes(58, 8, 272, 272)
     bare(axes, "left", "bottom")
     ends = [one[rate][end] for one in drawn for rate, end in _ENDS]
-    low, high = math.floor(10 * min(ends)) / 10, math.ceil(10 * max(ends)) / 10
+    low = math.floor(10 * min(ends)) / 10
+    high = max(math.ceil(10 * max(ends)) / 10, low + 0.1)
     axes.plot([low, high], [low, high], color=Ink.MUTED, linewidth=1, dashes=(4, 3))
     for one in drawn:
         at, observed = one["predicted"]["value"], one["observed"]
