@@ -16,6 +16,8 @@ from experiments.report import findings, formats, measured, timeline
 from experiments.report.panels import Panel, shape_panels
 from experiments.report.rows import NARROW, WIDE
 
+_MOST_NAMED = 4
+
 Record = Mapping[str, Any]
 
 
@@ -69,6 +71,7 @@ def section(results: Record, name: str, anchor: str) -> DeployedSection:
             "shapes": findings.shapes(task),
             "rounds": rounds(task),
             "steps": steps(task),
+            "lanes": lanes(task),
             "needed": needed(results, task),
             "privacy": findings.privacy(task),
         },
@@ -156,17 +159,22 @@ def subgroups(task: Record) -> str:
         return (
             "No subgroup has enough data under the noise to hold observed against predicted rate."
         )
-    off = [
-        f"{name} ({formats.signed(100 * gap['value'], 1)} percentage points)"
-        for name, gap in told
-        if not gap["low"] <= 0 <= gap["high"]
-    ]
+    off = sorted(
+        (each for each in told if not each[1]["low"] <= 0 <= each[1]["high"]),
+        key=lambda each: -abs(each[1]["value"]),
+    )
     of = formats.plural(len(told), "subgroup")
     if not off:
         return f"Of {of} with enough data, none is off by more than its 95 % interval allows for."
+    named = [
+        f"{name} ({formats.signed(100 * gap['value'], 1)} percentage points)"
+        for name, gap in off[:_MOST_NAMED]
+    ]
+    if len(off) > _MOST_NAMED:
+        named.append(f"{len(off) - _MOST_NAMED} more")
     return (
         f"Of {of} with enough data, {len(off)} {'is' if len(off) == 1 else 'are'} off by more than "
-        f"the 95 % interval allows for: {formats.listing(off)}. One in 20 would be by chance."
+        f"the 95 % interval allows for: {formats.listing(named)}. By chance alone, one in 20 would be."
     )
 
 
@@ -198,6 +206,17 @@ def steps(task: Record) -> str:
     return f"Steps, with their rounds: {formats.listing(parts)}."
 
 
+def lanes(task: Record) -> str:
+    """Which sites the timeline has a lane for."""
+    away = timeline.leavers(task)
+    if not away:
+        return ""
+    which = "the sites that were"
+    if len(away) > timeline.MOST_LANES:
+        which = f"the first {timeline.MOST_LANES} of {len(away)} sites that were"
+    return f"Below, {which} away: thin and orange where they were."
+
+
 def needed(results: Record, task: Record) -> str:
     """How many sites the run could not do without."""
     least, begin = task["privacy"]["minimum_sites"], quorum(results, task)
@@ -222,15 +241,18 @@ def _with_interval(figure: Record) -> str:
 def _subgroups(
     group: str, levels: Sequence[Record], limits: tuple[float, float], name: str
 ) -> Subgroups:
-    left_out = len(levels) - len(measured.told(levels))
-    text = ""
-    if left_out:
-        text = f"{formats.plural(left_out, 'level')} not drawn: hidden, or not enough data."
+    told, drawn = len(measured.told(levels)), len(measured.largest(levels))
+    texts = []
+    if drawn < told:
+        texts.append(f"The {drawn} levels with most rows of {told} are drawn.")
+    if told < len(levels):
+        left_out = formats.plural(len(levels) - told, "level")
+        texts.append(f"{left_out} not drawn: hidden, or not enough data.")
     return Subgroups(
         title=f"By {formats.words(group).lower()}",
         drawing=(
             measured.gaps(levels, limits, WIDE, f"{name}-wide"),
             measured.gaps(levels, limits, NARROW, f"{name}-narrow"),
         ),
-        text=text,
+        text=" ".join(texts),
     )

@@ -14,6 +14,9 @@ from experiments.report.rows import Rows
 
 SQUARE = 340.0
 
+# Above this many subgroups, a row for each is no longer a picture.
+MOST_ROWS = 30
+
 _ENDS = (("observed", "low"), ("observed", "high"), ("predicted", "value"))
 
 Record = Mapping[str, Any]
@@ -24,11 +27,18 @@ def told(levels: Sequence[Record]) -> list[Record]:
     return [level for level in levels if level["gap"] is not None]
 
 
+def largest(levels: Sequence[Record]) -> list[Record]:
+    """Those of `told` that are drawn: of very many, the ones with most records, in their order."""
+    drawn = told(levels)
+    by_rows = sorted(drawn, key=lambda level: -float(level["rows"]["value"]))[:MOST_ROWS]
+    return [level for level in drawn if level in by_rows]
+
+
 def gap_limits(groups: Mapping[str, Sequence[Record]]) -> tuple[float, float]:
     """Ends of the axis that the pictures of all groups share, in percentage points."""
     ends = [0.0]
     for levels in groups.values():
-        for level in told(levels):
+        for level in largest(levels):
             ends += [100 * level["gap"]["low"], 100 * level["gap"]["high"]]
     pad = 0.06 * (max(ends) - min(ends)) or 1.0
     return min(ends) - pad, max(ends) + pad
@@ -38,7 +48,7 @@ def gaps(
     levels: Sequence[Record], limits: tuple[float, float], width: float, name: str
 ) -> Markup | None:
     """Observed minus predicted rate of each subgroup; on the dashed line they are the same."""
-    drawn = told(levels)
+    drawn = largest(levels)
     if not drawn:
         return None
     rows = Rows(len(drawn), width, narrow_row=40, wide_row=30, columns=(52.0,))
@@ -81,6 +91,7 @@ def reliability(bins: Sequence[Record], name: str) -> Markup | None:
         axes.plot(at, observed["value"], "o", color=Ink.PRIVATE, markersize=7, zorder=3)
     axes.set_xlim(low, high)
     axes.set_ylim(low, high)
+    axes.tick_params(pad=6)  # the two labels of the corner stand apart
     for axis in (axes.xaxis, axes.yaxis):
         axis.set_major_locator(MaxNLocator(5, steps=[1, 2, 5, 10]))
         axis.set_major_formatter(FuncFormatter(lambda at, _: percent(at, 0)))
