@@ -174,7 +174,8 @@ def subgroups(task: Record) -> str:
         named.append(f"{len(off) - _MOST_NAMED} more")
     return (
         f"Of {of} with enough data, {len(off)} {'is' if len(off) == 1 else 'are'} off by more than "
-        f"the 95 % interval allows for: {formats.listing(named)}. By chance alone, one in 20 would be."
+        f"the 95 % interval allows for: {formats.listing(named)}. "
+        "By chance alone, one in 20 would be."
     )
 
 
