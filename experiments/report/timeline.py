@@ -64,8 +64,9 @@ def draw(task: Record, width: float, name: str) -> Markup | None:
             last.hlines(spot, 0.6, len(rounds) + 0.4, color=Ink.PRIVATE, linewidth=6)
             for first, end in missed_rounds(task, site):
                 # The lane is broken by the paper's colour, with a thin line for the time away.
-                last.hlines(spot, first + 0.5, end + 0.5, color=Ink.SURFACE, linewidth=9)
-                last.hlines(spot, first + 0.5, end + 0.5, color=Ink.ALONE, linewidth=1.5)
+                span = max(first + 0.5, 0.6), min(end + 0.5, len(rounds) + 0.4)
+                last.hlines(spot, *span, color=Ink.SURFACE, linewidth=9)
+                last.hlines(spot, *span, color=Ink.ALONE, linewidth=1.5)
             write(
                 last,
                 shorten(site, 34 if narrow else 20),
