@@ -38,7 +38,7 @@ def absence(left: Record) -> str:
 def why(left: Record) -> str:
     """Why a site was not there, as far as the coordinator knows, without its name."""
     reason: str = left["reason"]
-    return reason.removeprefix(f"{left['site']}: ")
+    return reason.removeprefix(f"{left['site']}: ").removeprefix("Error: ").removesuffix(".")
 
 
 def quorum(results: Record, task: Record) -> int:

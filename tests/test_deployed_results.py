@@ -451,7 +451,7 @@ def test_a_site_is_away_from_the_round_it_missed_to_the_one_it_was_back_in() -> 
     left = [
         Dropout("a", "hello", 1, "a: not online within 900 s"),
         Dropout("b", "gram", 1, "b: not online", back="gradient 2"),
-        Dropout("b", "evaluation", 1, "b: not online"),
+        Dropout("b", "evaluation", 1, "b: Error: Node Unavailable."),
         Dropout("c", "resume", 3, "c: not online within 900 s"),
     ]
     task = {
@@ -473,6 +473,7 @@ def test_a_site_is_away_from_the_round_it_missed_to_the_one_it_was_back_in() -> 
         "e": "does not train it",
     }
     assert why(task["dropouts"][1]) == "not online"
+    assert why(task["dropouts"][2]) == "Node Unavailable"
     assert absence(task["dropouts"][0]) == "did not come"
 
 
