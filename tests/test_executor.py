@@ -493,3 +493,31 @@ def test_a_refusal_by_the_app_itself_is_logged_as_one_without_its_words(
     entry = log_of(file)[-1]
     assert entry["event"] == "request refused by policy"
     assert "4711" not in json.dumps(entry)
+
+
+def test_private_sites_answer_a_whole_run_by_one_process_each(
+    private_sites: list[Path], plan: RunPlan, tmp_path: Path
+) -> None:
+    bundle = installed_bundle()
+    executors = {str(file): Executor(file, NOWHERE) for file in private_sites}
+    for file in private_sites:
+        approve(file, bundle)
+
+    def app(*, message: Message, context: Context) -> Message:
+        site = str(context.node_config["site"])
+        return executors[site].reply(message, context, bundle.content)
+
+    config: dict[str, bool | float | int | str] = {
+        "plan": plan.to_json(),
+        "result": str(tmp_path / "result"),
+        "registry": str(tmp_path / REGISTRY_FILE),
+        "timeout": 120.0,
+    }
+    nodes = [{"site": str(file)} for file in private_sites]
+    try:
+        run_in_process(server_app.app, app, nodes, config)  # type: ignore[arg-type] # called as one
+    finally:
+        for executor in executors.values():
+            executor._end_app()
+    for file in private_sites:
+        assert "request failed" not in events(file)

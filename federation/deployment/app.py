@@ -70,7 +70,11 @@ class App:
             watch.cancel()
             self.used = time.monotonic()
         if wire is None:
-            raise AppEndedError(f"the process of app bundle {self.sha256} ended without a reply")
+            self._kill()
+            raise AppEndedError(
+                f"the process of app bundle {self.sha256} ended without a reply (exit code "
+                f"{self._process.wait()})"
+            )
         try:
             said = message_from_proto(MessageProto.FromString(wire))
             # Whom it is for and what it answers is not the app's to say.
