@@ -8,6 +8,7 @@ import shutil
 import signal
 import socket
 import subprocess
+import sys
 import threading
 import time
 from collections import Counter
@@ -436,7 +437,7 @@ def test_a_site_a_hundred_times_slower_than_the_rest_is_waited_for(
 
 def start_refused(network: LocalNetwork, name: str, *prefix: str) -> str:
     """What a site says that does not start."""
-    program = shutil.which("groundtruth", path=str(Path(os.sys.executable).parent))
+    program = shutil.which("groundtruth", path=str(Path(sys.executable).parent))
     done = subprocess.run(
         [*prefix, str(program), "site", "start", str(network.site(name))],
         capture_output=True,
@@ -572,3 +573,31 @@ def test_the_audit_logs_are_intact_after_all_of_this(network: LocalNetwork) -> N
         file = audit_file(network.site(name))
         if file.exists():
             verify(file)
+
+
+# --- the README ----------------------------------------------------------------------------------
+
+
+def test_the_commands_of_the_readme_lead_from_nothing_to_a_trained_model(tmp_path: Path) -> None:
+    readme = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
+    section = readme.split("### Over a network's own sites")[1]
+    block = section.split("```bash\n")[1].split("```")[0]
+    commands = [line for line in block.splitlines() if line.strip()]
+    assert len(commands) <= 12
+    (tmp_path / "experiments").symlink_to(Path(__file__).parents[1] / "experiments")
+    script = "set -e\n" + block.replace("9092", str(free_port()))
+    done = subprocess.run(
+        ["bash", "-c", script],
+        cwd=tmp_path,
+        env={**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"},
+        capture_output=True,
+        text=True,
+        timeout=400,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    results = json.loads((tmp_path / "runs" / "deployed" / "results.json").read_text())
+    assert results["engine"] == "deployment"
+    assert len(results["tasks"]["approved"]["rounds"]) == 16
+    assert "chain intact" in done.stdout
+    assert (tmp_path / "runs" / "deployed" / "report.html").stat().st_size > 10_000
