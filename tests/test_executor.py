@@ -7,6 +7,7 @@ import re
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -402,6 +403,24 @@ def test_one_process_answers_many_messages_and_is_ended_when_nobody_asks(
         executor.end_idle()
         assert gone(int(str(first["pid"])))
         assert not Path(str(first["folder"])).exists()
+
+
+def test_a_process_outlives_the_thread_that_has_started_it(
+    executor: Executor, file: Path, plan: RunPlan, bundle_of: BundleMaker
+) -> None:
+    content = approve(file, bundle_of("return said(message, pid=os.getpid())"))
+    pids = []
+
+    def ask() -> None:
+        pids.append(said(asked(executor, content, plan))["pid"])
+
+    for _ in range(2):
+        thread = threading.Thread(target=ask)
+        thread.start()
+        thread.join()
+        time.sleep(1)
+    assert len(pids) == 2
+    assert len(set(pids)) == 1
 
 
 def test_an_app_process_dies_with_its_executor_in_the_middle_of_an_answer(

@@ -9,18 +9,18 @@ not cost the imports and the reading of tables again. It runs by path, outside i
 packages of this name that it imports are the bundle's.
 """
 
-import ctypes
 import importlib
 import os
 import signal
 import sys
+import threading
+import time
 import traceback
 from pathlib import Path
 from typing import IO
 
 LONGEST = 1_000_000_000
 """Bytes in one message, far above what a request or an answer needs."""
-_PR_SET_PDEATHSIG = 1  # <linux/prctl.h>
 
 
 def serve(folder: Path, requests: IO[bytes], replies: IO[bytes]) -> None:
@@ -62,6 +62,16 @@ def reason_of(failure: Exception) -> str:
     return f"{type(failure)}:<'{words}'>"
 
 
+def end_with_parent(parent: int) -> None:
+    """End this process, and what it has started, soon after the one that started it.
+
+    Linux could do it, but would take the end of the thread that started this for its process's.
+    """
+    while os.getppid() == parent:
+        time.sleep(0.5)
+    os.killpg(0, signal.SIGKILL)
+
+
 def send(stream: IO[bytes], content: bytes) -> None:
     """Write one message."""
     stream.write(len(content).to_bytes(8, "big") + content)
@@ -79,8 +89,7 @@ def receive(stream: IO[bytes]) -> bytes | None:
 
 
 if __name__ == "__main__":
-    if sys.platform == "linux":  # whoever started this must not leave it behind
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+    threading.Thread(target=end_with_parent, args=(os.getppid(),), daemon=True).start()
     # Whatever the app prints goes to the log, and never between two replies.
     output = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)
