@@ -95,19 +95,20 @@ def _faults(site: Path, run: str) -> int:
 
 def _memory(network: LocalNetwork, run: int) -> dict[str, float]:
     """Memory of each kind of process that no file backs, in MB."""
-    sessions = {run: "run"}
+    kinds = {run: "run"}
     for name in ("coordinator", *network.names):
-        sessions |= {pid: kind for kind, pid in network.pids(name).items()}
+        kinds |= {pid: kind for kind, pid in network.pids(name).items()}
     found = dict.fromkeys(_KINDS, 0.0)
     for folder in Path("/proc").glob("[0-9]*"):
         try:
-            session = int((folder / "stat").read_text().rpartition(")")[2].split()[3])
+            parent = int((folder / "stat").read_text().rpartition(")")[2].split()[1])
             status = (folder / "status").read_text(encoding="ascii")
         except OSError:
             continue
-        if session in sessions and "RssAnon:" in status:
+        kind = kinds.get(int(folder.name)) or kinds.get(parent)
+        if kind and "RssAnon:" in status:
             size = int(status.partition("RssAnon:")[2].split()[0]) * 1024 / 1e6
-            found[sessions[session]] += size
+            found[kind] += size
     return found
 
 

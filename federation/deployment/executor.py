@@ -10,6 +10,7 @@ after an entry about it is in the site's audit log.
 
 import hashlib
 import logging
+import queue
 import sys
 import threading
 import time
@@ -71,7 +72,7 @@ class Executor:
         self._consent = Consent(manifest_file)
         self._log = site_log(manifest_file)
         self._app: App | None = None
-        self._one = threading.Lock()
+        self._here: queue.SimpleQueue[tuple[Task, Message, Context, bytes]] = queue.SimpleQueue()
 
     def __enter__(self) -> "Executor":
         return self
@@ -80,16 +81,19 @@ class Executor:
         self._end_app()
 
     def serve(self, stop: threading.Event) -> None:
-        """Answer until told to stop: one message at a time, while others may be on their way.
+        """Answer until told to stop: one message at a time, while others are on their way.
 
         A message of a run that has ended meanwhile never comes, and must not hold up the next one.
         """
         while not stop.is_set():
-            if (task := self._acquired()) is None:
+            if (task := self._acquired()) is not None:
+                threading.Thread(target=self._fetch, args=(task,), daemon=True).start()
+            try:
+                here = self._here.get(timeout=_POLL_SECONDS)
+            except queue.Empty:
                 self.end_idle()
-                stop.wait(_POLL_SECONDS)
             else:
-                threading.Thread(target=self._carry_out, args=(task,), daemon=True).start()
+                self._carry_out(*here)
 
     def reply(self, message: Message, context: Context, content: bytes) -> Message:
         """The reply to one message, by the app bundle whose bytes these are.
@@ -120,9 +124,8 @@ class Executor:
 
     def end_idle(self) -> None:
         """End the app's process if nobody has asked it anything for long."""
-        with self._one:
-            if self._app is not None and time.monotonic() - self._app.used > self._idle:
-                self._end_app()
+        if self._app is not None and time.monotonic() - self._app.used > self._idle:
+            self._end_app()
 
     def _admitted(self, context: Context, content: bytes, facts: Fields) -> Bundle:
         """The bundle, if it and the run may touch this site's data; the plan joins the facts.
@@ -166,18 +169,23 @@ class Executor:
             logger.warning("no connection to the SuperNode: %s", error)
             return None
 
-    def _carry_out(self, task: Task) -> None:
+    def _fetch(self, task: Task) -> None:
+        """Take a message over from the SuperNode, in a thread of its own."""
         try:
-            with task:
-                context, _, bundle = task.pull()
-                message = task.pull_message(context)
-                with self._one:
-                    reply = self.reply(message, context, bundle.content)
-                task.push_message(reply, context)
-                task.finish()
+            task.begin()
+            context, _, bundle = task.pull()
+            self._here.put((task, task.pull_message(context), context, bundle.content))
         except (httpx.HTTPError, MessageLostError) as error:
-            # The coordinator asks again where it still wants an answer.
-            logger.warning("a message was given up: %s", type(error).__name__)
+            _give_up(task, error)
+
+    def _carry_out(self, task: Task, message: Message, context: Context, content: bytes) -> None:
+        try:
+            task.push_message(self.reply(message, context, content), context)
+            task.finish()
+        except httpx.HTTPError as error:
+            _give_up(task, error)
+        else:
+            task.end()
 
     def _end_app(self) -> None:
         if self._app is not None:
@@ -198,6 +206,12 @@ class Executor:
     def _failure(self, message: Message, code: int) -> Message:
         reason = f"site {self._site} could not answer; the reason is in its own log"
         return Message(Error(code, reason), reply_to=message)
+
+
+def _give_up(task: Task, error: Exception) -> None:
+    """The coordinator asks again where it still wants an answer."""
+    logger.warning("a message was given up: %s", type(error).__name__)
+    task.end()
 
 
 _BY_APP: Final = "the app itself has refused; the coordinator was told why"

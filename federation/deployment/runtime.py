@@ -105,7 +105,7 @@ class Runtime:
 
 
 class Task:
-    """A task that is ours; alive as long as the `with` block lasts.
+    """A task that is ours, from `begin` to `end`, or in a `with` block.
 
     Attributes:
         token: Shows Flower that it is ours.
@@ -122,10 +122,18 @@ class Task:
         self._heart = threading.Thread(target=self._beat, daemon=True)
 
     def __enter__(self) -> "Task":
-        self._heart.start()
+        self.begin()
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.end()
+
+    def begin(self) -> None:
+        """Tell Flower from now on that it is at work."""
+        self._heart.start()
+
+    def end(self) -> None:
+        """Tell Flower so no longer, and hang up."""
         self._done.set()
         self._heart.join()
         self._client.close()
