@@ -477,7 +477,19 @@ def test_a_key_that_others_can_read_is_refused(network: LocalNetwork, stopped: s
     assert "chmod 600" in said
 
 
-@pytest.mark.skipif(shutil.which("faketime") is None, reason="faketime is not installed")
+needs_faketime = pytest.mark.skipif(
+    shutil.which("faketime") is None, reason="Debian's faketime is not installed"
+)
+
+
+@needs_faketime
+def test_an_expired_certificate_is_named(network: LocalNetwork, stopped: str) -> None:
+    said = start_refused(network, stopped, "faketime", "-f", "+400d")
+    assert "expired" in said
+    assert "groundtruth coordinator renew" in said
+
+
+@needs_faketime
 def test_a_clock_ten_minutes_off_is_named(network: LocalNetwork, stopped: str) -> None:
     said = start_refused(network, stopped, "faketime", "-f", "+10m")
     assert "clock" in said
