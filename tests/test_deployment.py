@@ -67,6 +67,24 @@ def network(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalNetwork]:
         yield made
 
 
+@pytest.fixture(autouse=True)
+def all_online(request: pytest.FixtureRequest) -> None:
+    """A test that failed leaves no later one without its sites."""
+    if "network" not in request.fixturenames:
+        return
+    network: LocalNetwork = request.getfixturevalue("network")
+    for name in ("coordinator", *network.names):
+        process = network.processes.get(name)
+        if process is None or process.poll() is not None:
+            network.start_coordinator() if name == "coordinator" else network.start_site(name)
+    network.wait_online(*network.names)
+
+
+def stop(network: LocalNetwork, name: str) -> None:
+    network.processes[name].terminate()
+    network.processes.pop(name).wait(30)
+
+
 _numbers = iter(range(1000))
 
 
@@ -264,22 +282,18 @@ def test_a_site_that_stays_away_is_named_and_the_run_goes_on_without_it(
 ) -> None:
     running = network.run(out, SETTINGS.replace("round_minutes = 1.5", "round_minutes = 0.3"))
     reaches(network, 2)
-    network.processes[VICTIM].terminate()
-    network.processes.pop(VICTIM).wait(30)
+    stop(network, VICTIM)
     code, said = finished(running)
     assert code == 0, said
     result = result_of(network, out)
     assert [dropout.site for dropout in result.dropouts] == [VICTIM]
     assert VICTIM in said
-    network.start_site(VICTIM)
-    network.wait_online(VICTIM)
 
 
 def test_without_a_quorum_the_run_fails_in_time_and_names_who_is_missing(
     network: LocalNetwork, out: str
 ) -> None:
-    network.processes[VICTIM].terminate()
-    network.processes.pop(VICTIM).wait(30)
+    stop(network, VICTIM)
     start = time.monotonic()
     code, said = finished(
         network.run(out, ALL.replace("quorum_minutes = 1", "quorum_minutes = .2"))
@@ -287,8 +301,6 @@ def test_without_a_quorum_the_run_fails_in_time_and_names_who_is_missing(
     assert (code, time.monotonic() - start < 60) == (2, True)
     assert f"{VICTIM}: not online" in said
     assert not (network.folder / out / "results.json").exists()
-    network.start_site(VICTIM)
-    network.wait_online(VICTIM)
 
 
 # --- the coordinator dies ------------------------------------------------------------------------
@@ -392,16 +404,14 @@ def behind_a_proxy(network: LocalNetwork, name: str) -> Iterator[Proxy]:
     proxy = Proxy(network.coordinator.bind)
     file = network.state(name) / COORDINATOR_FILE
     direct = file.read_text()
-    network.processes[name].terminate()
-    network.processes.pop(name).wait(30)
+    stop(network, name)
     file.write_text(direct.replace(network.coordinator.address, proxy.address))
     network.start_site(name)
     network.wait_online(name)
     try:
         yield proxy
     finally:
-        network.processes[name].terminate()
-        network.processes.pop(name).wait(30)
+        stop(network, name)
         file.write_text(direct)
         proxy.close()
         network.start_site(name)
@@ -452,16 +462,13 @@ def start_refused(network: LocalNetwork, name: str, *prefix: str) -> str:
 @pytest.fixture
 def stopped(network: LocalNetwork) -> Iterator[str]:
     """A site that does not run during a test, and is as it was afterwards."""
-    network.processes[VICTIM].terminate()
-    network.processes.pop(VICTIM).wait(30)
+    stop(network, VICTIM)
     state = network.state(VICTIM)
     kept = state.with_name("kept")
     shutil.copytree(state, kept)
     yield VICTIM
     shutil.rmtree(state)
     kept.rename(state)
-    network.start_site(VICTIM)
-    network.wait_online(VICTIM)
 
 
 def test_a_site_with_a_stale_identity_does_not_start(network: LocalNetwork, stopped: str) -> None:
@@ -562,15 +569,13 @@ def test_a_full_disk_at_a_site_is_named_as_such_there_and_charges_nothing_twice(
     network: LocalNetwork, out: str
 ) -> None:
     limit = ["prlimit", "--fsize=300000"]
-    network.processes[VICTIM].terminate()
-    network.processes.pop(VICTIM).wait(30)
+    stop(network, VICTIM)
     network.start_site(VICTIM, limit)
     network.wait_online(VICTIM)
     try:
         code, said = finished(network.run(out, SETTINGS))
     finally:
-        network.processes[VICTIM].terminate()
-        network.processes.pop(VICTIM).wait(30)
+        stop(network, VICTIM)
         network.start_site(VICTIM)
         network.wait_online(VICTIM)
     if code == 0:
