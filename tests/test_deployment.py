@@ -296,7 +296,7 @@ def test_without_a_quorum_the_run_fails_in_time_and_names_who_is_missing(
     stop(network, VICTIM)
     start = time.monotonic()
     code, said = finished(
-        network.run(out, ALL.replace("quorum_minutes = 1", "quorum_minutes = .2"))
+        network.run(out, ALL.replace("quorum_minutes = 1", "quorum_minutes = 0.2"))
     )
     assert (code, time.monotonic() - start < 60) == (2, True)
     assert f"{VICTIM}: not online" in said
