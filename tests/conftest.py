@@ -199,6 +199,7 @@ class FaultyGrid(InProcessGrid):
         old = next(node for node, site in self.site_of.items() if site == name)
         context = context_from_proto(ContextProto.FromString(self._contexts.pop(old)))
         del self.site_of[old]
+        self._late.pop(name, None)
         context.node_id = old ^ 1024
         self.site_of[old ^ 1024] = name
         self._contexts[old ^ 1024] = context_to_proto(context).SerializeToString()
