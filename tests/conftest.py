@@ -102,7 +102,7 @@ def coordinator() -> type[Coordinator]:
     return Coordinator
 
 
-# --- a network on which messages get lost ------------------------------------------------------------
+# --- a network on which messages get lost --------------------------------------------------------
 
 
 class Clock:
@@ -257,7 +257,12 @@ class FaultyGrid(InProcessGrid):
 
     def pull_messages(self, message_ids: Iterable[str]) -> list[Message]:
         now = self._clock.monotonic()
-        return list(super().pull_messages([each for each in message_ids if self._due.get(each, 0.0) <= now]))
+        return list(
+            super().pull_messages([each for each in message_ids if self._due.get(each, 0.0) <= now])
+        )
+
+
+_PATIENCE = Patience(quorum_seconds=100.0, round_seconds=100.0, poll_seconds=0.5)
 
 
 @dataclasses.dataclass
@@ -273,7 +278,7 @@ class Net:
     files: list[Path]
     registry: Registry
     clock: Clock
-    patience: Patience = Patience(quorum_seconds=100.0, round_seconds=100.0, poll_seconds=0.5)
+    patience: Patience = _PATIENCE
 
     @property
     def names(self) -> tuple[str, ...]:

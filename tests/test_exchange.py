@@ -1,6 +1,7 @@
 """Messages that get lost, late, twice or out of order cost time, and never privacy or a result."""
 
 import time
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -42,7 +43,7 @@ def asked(grid: Any, site: str, step: str) -> list[Any]:
     return [each for each in grid.sent if (each.site, each.step) == (site, step)]
 
 
-# --- what gets lost ----------------------------------------------------------------------------------
+# --- what gets lost ------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("lost", [{"arrives": 0}, {}], ids=["request", "reply"])
@@ -62,7 +63,7 @@ def test_what_is_lost_is_asked_again_after_10_seconds_and_then_twice_as_long_eac
     assert_unharmed(net, net.run(grid, plan), model)
     for step in STEPS:
         at = [each.at for each in asked(grid, BAD, step)]
-        waits = [later - earlier for earlier, later in zip(at, at[1:], strict=False)]
+        waits = [later - earlier for earlier, later in pairwise(at)]
         assert waits == pytest.approx([10, 20, 40][:times], abs=0.5)  # one look more at most
         assert len(asked(grid, "provider-01", step)) == 1
 
@@ -104,7 +105,7 @@ def test_an_answer_to_an_earlier_attempt_that_comes_late_is_not_taken_for_this_o
     assert net.charges(result.run)[BAD] == ONCE[:2]
 
 
-# --- errors in place of answers ----------------------------------------------------------------------
+# --- errors in place of answers ------------------------------------------------------------------
 
 AGAIN = {
     "MESSAGE_UNAVAILABLE": ErrorCode.MESSAGE_UNAVAILABLE,
@@ -185,7 +186,7 @@ def test_a_site_that_cannot_even_greet_is_missed_at_once(net: Any, fate: Any, co
     assert net.clock.now == begun
 
 
-# --- deadlines ---------------------------------------------------------------------------------------
+# --- deadlines -----------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("silent", [{"arrives": 0}, {}], ids=["request", "reply"])
@@ -234,7 +235,7 @@ def test_deadlines_hold_on_a_real_clock(net: Any, fate: Any, monkeypatch: Any) -
     ]
 
 
-# --- nodes that come and go --------------------------------------------------------------------------
+# --- nodes that come and go ----------------------------------------------------------------------
 
 
 def test_a_node_that_starts_anew_is_asked_at_once(net: Any, fate: Any) -> None:
@@ -341,7 +342,7 @@ def test_a_node_that_calls_itself_what_the_engine_knows_better_is_refused(net: A
         net.run(grid, plan, members=owners)
 
 
-# --- how many are waited for -------------------------------------------------------------------------
+# --- how many are waited for ---------------------------------------------------------------------
 
 
 def test_a_run_waits_for_its_quorum_until_the_deadline_and_not_longer(net: Any, fate: Any) -> None:

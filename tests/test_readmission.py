@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 import pytest
 
-from data_contracts.errors import GroundTruthError
 from federation.checkpoint import Attempt, Checkpoint
 from federation.ledger import Ledger, ledger_file
 from federation.plan import RunPlan
@@ -94,7 +93,7 @@ def assert_within_the_plan(net: Any, plan: RunPlan, run: str) -> None:
             assert spent <= cost.mu_squared * (1 + 1e-9)
 
 
-# --- one site, once ------------------------------------------------------------------------------------
+# --- one site, once ------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("lost", ["request", "reply"])
@@ -187,9 +186,7 @@ def test_a_greeting_that_is_answered_before_a_round_and_heard_after_it_stops_not
     net: Any, fate: Any
 ) -> None:
     plan = net.plan()
-    plan = dataclasses.replace(
-        plan, additive=dataclasses.replace(plan.additive, gradient_rounds=4)
-    )
+    plan = dataclasses.replace(plan, additive=dataclasses.replace(plan.additive, gradient_rounds=4))
 
     def weather(sent: Any) -> Any:
         if not sent.step and sent.site == BACK and sent.copy:
@@ -225,7 +222,7 @@ def test_a_site_that_comes_back_with_an_older_ledger_stops_the_run(
         net.run(net.grid(plan, weather), plan)
 
 
-# --- many sites, many times ----------------------------------------------------------------------------
+# --- many sites, many times ----------------------------------------------------------------------
 
 
 class Schedule:
@@ -286,16 +283,16 @@ def test_any_schedule_of_losses_ends_in_a_right_result_or_a_named_error_within_t
 ) -> None:
     net.files.pop()
     plan, ends = net.plan(retries=RETRIES), Counter[str]()
+    errors: list[str] = []
     assert (plan.minimum_sites, len(plan.sites)) == (2, 3)
     for seed in range(50 * part, 50 * part + 50):
         schedule = Schedule(net, fate, plan, seed)
         try:
             result = schedule.run(net, plan)
-        except GroundTruthError as error:
-            assert isinstance(error, SiteFailureError), (seed, error)
-            assert not isinstance(error, ReconciliationError), (seed, error)
-            assert any(site in str(error) for site in net.names), (seed, error)
-            ends["named error"] += 1
+        except ReconciliationError:
+            raise  # nothing here contradicts itself
+        except SiteFailureError as error:
+            errors.append(str(error))
         else:
             assert_right(net, plan, result, schedule.seen)
             assert len(result.rounds) == 5
@@ -304,4 +301,5 @@ def test_any_schedule_of_losses_ends_in_a_right_result_or_a_named_error_within_t
             ends["back"] += any(each.back for each in result.dropouts)
         if schedule.seen.kept is not None:
             assert_within_the_plan(net, plan, schedule.seen.kept.run)
-    assert min(ends["result"], ends["named error"], ends["retried"], ends["back"]) >= 2, ends
+    assert all(any(site in text for site in net.names) for text in errors), errors
+    assert min(ends["result"], ends["retried"], ends["back"], len(errors)) >= 2, (ends, errors)
