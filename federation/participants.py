@@ -93,6 +93,7 @@ class Participants:
     ) -> None:
         self._grid, self._plan, self._registry = grid, plan, registry
         self._patience, self._members, self._run = patience, members, run
+        self._digest = plan.digest
         self._bell = Post(grid)
         self._rung: dict[int, float] = {}
         self.nodes: dict[str, int] = {}
@@ -219,7 +220,7 @@ class Participants:
             self.offers,
             self._registry,
             run=self._run,
-            plan=self._plan.digest,
+            plan=self._digest,
             sites=self._plan.sites,
             minimum=self._plan.minimum_sites,
         )
@@ -254,7 +255,7 @@ class Participants:
         key, signature = said.get("key"), said.get("signature")
         if not (isinstance(key, bytes) and isinstance(signature, bytes)):
             return refused(site, f"site {site} gave no key for the run")
-        offer = KeyOffer(site, self._run, self._plan.digest, key, signature)
+        offer = KeyOffer(site, self._run, self._digest, key, signature)
         try:
             self._registry.verify(site, offer.message(), offer.signature)
         except IdentityError as error:

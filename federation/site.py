@@ -190,17 +190,17 @@ def answer(manifest_file: Path, plan: RunPlan, request: Request) -> Answer | Upl
         _rehearse(query, plan)
         return Answer(manifest.name, query.answer(site_rows(manifest_file, plan, population.side)))
 
-    folder = state_folder(manifest_file)
+    folder, digest = state_folder(manifest_file), plan.digest
     state = RunState(folder, request.run)
     state.check_greeted()
     identity = Identity.load_or_create(folder / IDENTITY_FILE)
-    attempt = request.attempt(plan.digest, manifest.name)
+    attempt = request.attempt(digest, manifest.name)
     if plan.secure_sum:
         roster = Roster.verified(
             request.offers,
             Registry.load(folder / REGISTRY_FILE),
             run=request.run,
-            plan=plan.digest,
+            plan=digest,
             sites=plan.sites,
             minimum=plan.minimum_sites,
         )
@@ -216,7 +216,7 @@ def answer(manifest_file: Path, plan: RunPlan, request: Request) -> Answer | Upl
         open_ledger(manifest_file, manifest).charge(
             Charge(
                 run=request.run,
-                plan=plan.digest,
+                plan=digest,
                 purpose="evaluation" if query.step == EVALUATION else "training",
                 task=plan.task,
                 step=RETRY if retry else query.step,
@@ -231,7 +231,7 @@ def answer(manifest_file: Path, plan: RunPlan, request: Request) -> Answer | Upl
             )
         )
         # The plan is part of the name: runs that differ in anything draw different noise.
-        stream = f"{plan.digest}/{query.step}/{request.round}/{request.retry}"
+        stream = f"{digest}/{query.step}/{request.round}/{request.retry}"
         if (rate := plan.sample_rate_of(query.step)) < 1:
             rows = rows.sampled(rate, keystream(noise.key(f"{stream}/patients"), rows.n_patients))
         words = mechanism.release(query.answer(rows), noise.key(stream))

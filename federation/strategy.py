@@ -127,6 +127,7 @@ class _Run:
     ) -> None:
         self._grid, self._plan, self._registry = grid, plan, registry
         self._patience, self._keep, self._earlier = patience, keep, earlier
+        self._digest = plan.digest
         self.run = earlier.run if earlier else new_run_id()
         self.sites = Participants(grid, plan, registry, patience, members, self.run, earlier)
         self.rounds = list(earlier.rounds) if earlier else []
@@ -260,7 +261,7 @@ class _Run:
             raise MessageError("the plan asks for noise" if self._plan.mu else "no noise is asked")
         size = request.query.n_values
         if isinstance(answer, Upload):
-            answer.check(request.attempt(self._plan.digest, site), self._registry, size)
+            answer.check(request.attempt(self._digest, site), self._registry, size)
         elif answer.values.size != size:
             raise MessageError(f"{answer.values.size} values, not {size}")
         return answer
@@ -292,7 +293,7 @@ class _Run:
         """Sum of the sites' words modulo 2^64."""
         if not self._plan.secure_sum:
             return np.asarray(np.add.reduce([upload.words for upload in uploads]))
-        attempt = request.attempt(self._plan.digest, uploads[0].site)
+        attempt = request.attempt(self._digest, uploads[0].site)
         return open_sum(uploads, attempt, self._registry, request.query.n_values)
 
     def _present(self) -> tuple[str, ...]:
@@ -302,7 +303,7 @@ class _Run:
     def _checkpoint(self) -> Checkpoint:
         return Checkpoint(
             run=self.run,
-            plan=self._plan.digest,
+            plan=self._digest,
             offers=self.sites.offers,
             rounds=tuple(self.rounds),
             sums=tuple(self._sums),

@@ -222,7 +222,7 @@ class FaultyGrid(InProcessGrid):
             return None  # type: ignore[return-value] # as Flower does
         sent = self._note(self.site_of[node], message)
         fate = self.weather(sent)
-        if sent.site in self.away:
+        if sent.site in self.away or node not in self.site_of:  # from this message on
             fate = LOST
         if fate.late:
             self._late.setdefault(sent.site, []).append(message)
