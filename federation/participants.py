@@ -189,17 +189,15 @@ class Participants:
         """
         found.strangers.pop(node, None)
         site = hello.site
-        if site is None:
-            if hello.failure:
-                found.strangers[node] = hello.failure
-            return
-        if site not in found.nodes and site not in found.missing:
+        if site is None and hello.failure is not None:
+            found.strangers[node] = hello.failure
+        if site is None or (site not in found.nodes and site not in found.missing):
             return
         if found.nodes.get(site, node) != node and found.nodes[site] in online:
             raise SiteFailureError(f"two nodes call themselves {site}; every site has one name")
         if hello.failure:
-            if site in found.missing:
-                found.missing[site] = hello.failure
+            found.nodes.pop(site, None)
+            found.missing[site] = hello.failure
             return
         self._reconcile(site, hello.charged)
         found.missing.pop(site, None)

@@ -80,6 +80,14 @@ def test_whatever_comes_twice_counts_once(net: Any, fate: Any) -> None:
     assert_unharmed(net, net.run(grid, plan), model)
 
 
+def test_a_reply_that_flower_gives_twice_counts_once(net: Any) -> None:
+    model, plan = undisturbed(net), net.plan()
+    grid = net.grid(plan)
+    pull = grid.pull_messages
+    grid.pull_messages = lambda ids: [reply for reply in pull(ids) for _ in range(2)]
+    assert_unharmed(net, net.run(grid, plan), model)
+
+
 def test_a_request_that_comes_after_the_next_one_changes_nothing(net: Any, fate: Any) -> None:
     model, plan = undisturbed(net), net.plan()
     # The first copy overtakes nobody: it comes once the second one, or the next round's, is there.
@@ -207,11 +215,13 @@ def test_who_is_silent_until_the_deadline_is_named(
 
 def test_a_site_a_hundred_times_slower_than_the_rest_is_waited_for(net: Any, fate: Any) -> None:
     model, plan, begun = undisturbed(net), net.plan(), net.clock.now
-    grid = net.grid(plan, lambda sent: fate(seconds=50.0 if sent.site == BAD else 0.5))
+    slow = {BAD: 50.0, "provider-03": 15.0}
+    grid = net.grid(plan, lambda sent: fate(seconds=slow.get(sent.site, 0.5)))
     assert_unharmed(net, net.run(grid, plan), model)
     assert 6 * 50 <= net.clock.now - begun <= 6 * 51
-    # Asked three times in 50 s, and the others once.
+    # Asked three times in 50 s, twice in 15 s (and heard twice), and the others once.
     assert {len(asked(grid, BAD, step)) for step in STEPS} == {3}
+    assert {len(asked(grid, "provider-03", step)) for step in STEPS} == {2}
     assert {len(asked(grid, "provider-01", step)) for step in STEPS} == {1}
 
 

@@ -108,7 +108,7 @@ def test_killed_at_any_point_a_run_goes_on_to_the_same_model_and_the_same_charge
         kill(net, plan, tmp_path / "last", points, weather)
 
 
-@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("seed", range(3))
 def test_killed_again_and_again_a_run_still_comes_to_the_same_end(
     net: Any, fate: Any, tmp_path: Path, seed: int
 ) -> None:
@@ -135,7 +135,7 @@ def test_killed_again_and_again_a_run_still_comes_to_the_same_end(
     [PrivacySettings(epsilon=None), PrivacySettings(epsilon=3.0, secure_sum=False, dropouts=0.5)],
     ids=["not private", "not masked"],
 )
-@pytest.mark.parametrize("point", range(11))
+@pytest.mark.parametrize("point", [0, 3, 4, 9])
 def test_runs_without_masks_go_on_too(
     net: Any, tmp_path: Path, privacy: PrivacySettings, point: int
 ) -> None:
@@ -183,7 +183,7 @@ def test_a_run_that_had_all_its_sums_needs_no_site_to_end(net: Any, tmp_path: Pa
 # --- what changed while the coordinator was away -------------------------------------------------
 
 
-@pytest.mark.parametrize("point", range(1, 10))
+@pytest.mark.parametrize("point", [1, 2, 3, 6, 9])
 def test_a_site_that_went_away_in_between_is_dropped_with_one_retry_at_most(
     net: Any, tmp_path: Path, point: int
 ) -> None:
@@ -297,7 +297,7 @@ def test_a_site_whose_ledger_is_another_ones_stops_nothing_but_itself(
     assert [each.site for each in result.dropouts] == ["provider-02"]
 
 
-@pytest.mark.parametrize("point", range(11))
+@pytest.mark.parametrize("point", [0, 1, 4, 7, 9, 10])
 @pytest.mark.parametrize("losses", [LOSSES[0], LOSSES[2]], ids=["no site lost", "two lost"])
 def test_an_older_checkpoint_than_the_run_is_refused_or_gives_the_same_result(
     net: Any, fate: Any, tmp_path: Path, point: int, losses: dict[str, str]
@@ -438,7 +438,7 @@ def full_disk(room: int) -> Iterator[None]:
         signal.signal(signal.SIGXFSZ, handler)
 
 
-@pytest.mark.parametrize("point", range(1, 11))
+@pytest.mark.parametrize("point", [1, 2, 5, 10])
 def test_a_checkpoint_that_cannot_be_written_stops_the_run_which_can_go_on_later(
     net: Any, tmp_path: Path, point: int
 ) -> None:
