@@ -217,20 +217,25 @@ def test_a_greeting_that_is_answered_before_a_round_and_heard_after_it_stops_not
     plan = net.plan()
     plan = dataclasses.replace(plan, additive=dataclasses.replace(plan.additive, gradient_rounds=4))
 
+    # Rounds take 45 s and the site is rung in each. Its third answer comes first, and it is taken
+    # back; then come the others, which say what its ledger held before that.
+    late = {1: 150.0, 2: 160.0}
+
     def weather(sent: Any) -> Any:
-        if not sent.step and sent.site == BACK and sent.copy:
-            # Rung twice; the second answer says what the ledger held when it was given, and comes
-            # when more is charged.
-            return fate(seconds=150.0 if sent.copy == 1 else 160.0)
-        slow = sent.step == "GradientQuery"
-        silent = (sent.site, sent.step) == (BACK, "GramQuery")
-        return fate(answered=not silent, seconds=45.0 * slow)
+        if not sent.step:
+            gone = sent.site == "provider-03" and sent.copy
+            return fate(answered=not gone, seconds=late.get(sent.copy, 0.0))
+        silent = sent.site in (BACK, "provider-03") and sent.step == "GramQuery"
+        return fate(answered=not silent, seconds=45.0 * (sent.step == "GradientQuery"))
 
     grid = net.grid(plan, weather)
     result = net.run(grid, plan)
-    assert sum(each.site == BACK and not each.step for each in grid.sent) >= 3
-    [dropout] = result.dropouts
-    assert dropout.back
+    assert sum(each.site == BACK and not each.step for each in grid.sent) == 4
+    assert [(each.site, each.back) for each in result.dropouts] == [
+        (BACK, "gradient 4"),
+        ("provider-03", ""),
+    ]
+    assert [record.sites for record in result.rounds] == [4, 2, 2, 2, 2, 3, 3, 3]
 
 
 def test_a_site_that_comes_back_with_an_older_ledger_stops_the_run(
