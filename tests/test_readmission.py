@@ -191,7 +191,7 @@ def test_a_site_whose_greeting_gets_lost_may_still_come_back(net: Any, fate: Any
         return fate(error=5 if sent.site == BACK and not sent.step and sent.copy else None)
 
     grid = net.grid(plan, weather)
-    result = net.run(grid, plan, **seen.options)
+    result = net.run(grid, plan, members=grid.site_of, **seen.options)
     assert [record.sites for record in result.rounds] == [4, 3, 3, 3, 3]
     assert seen.kept is not None
     assert seen.kept.gone == (BACK,)
