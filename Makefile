@@ -6,7 +6,7 @@ TORCH_FLAGS ?=
 BIN := .venv/bin
 INSTALLED := .venv/installed
 
-.PHONY: setup demo test cover check lock clean
+.PHONY: setup demo test faults cover check lock clean
 
 setup: $(INSTALLED)
 
@@ -25,6 +25,10 @@ demo: setup
 
 test: setup
 	$(BIN)/python -m pytest -n 2 --dist worksteal
+
+# Sites and a coordinator as real processes over TLS, and what may happen to them: about 15 minutes.
+faults: setup
+	$(BIN)/python -m pytest -m deployment tests/test_deployment.py
 
 # What privacy rests on is tested branch by branch; a line that no test reaches fails.
 PROVEN := models/clipping.py,models/mechanisms.py,models/discrete_gaussian.py,models/keystream.py,$\

@@ -60,6 +60,7 @@ def coordinator_init(
         providers=provider or (),
     )
     typer.echo(f"network {made.network} in {folder}; sites reach it at {made.address}")
+    _say_service_files(made)
     _say_authority(made)
     _say_invitations(sorted(made.invitations.glob("*.toml")), folder)
 
@@ -144,6 +145,7 @@ def coordinator_renew(
     coordinator.renew(authority=authority)
     until = coordinator.server.not_valid_after_utc
     typer.echo(f"{coordinator.server_certificate} is good until {until:%Y-%m-%d}")
+    _say_service_files(coordinator)
     _say_authority(coordinator)
     typer.echo("next: restart the coordinator and the reverse proxy, which hold the old one")
     if authority:
@@ -230,6 +232,13 @@ def _say_authority(coordinator: "Coordinator") -> None:
 
     told = authority_fingerprint(coordinator.authority)
     typer.echo(f"fingerprint of the network's authority: {told}")
+
+
+def _say_service_files(coordinator: "Coordinator") -> None:
+    from federation.deployment.service_files import CoordinatorService, service_files_told
+
+    service = CoordinatorService(coordinator.folder, coordinator.address, coordinator.bind)
+    typer.echo(service_files_told(service))
 
 
 def _say_invitations(files: list[Path], folder: Path) -> None:

@@ -209,7 +209,8 @@ def site_join(
     ] = False,
 ) -> None:
     """Make this site's keys and its join request; the private keys never leave the site."""
-    from federation.deployment.membership import join
+    from federation.deployment.membership import join, state_of
+    from federation.deployment.service_files import SiteService, service_files_told
 
     joined = join(folder, invitation, patients, new_keys=new_keys, accept_changes=accept_changes)
     request = joined.request
@@ -219,6 +220,7 @@ def site_join(
         f"fingerprint of the network's authority: {joined.authority}\n"
         f"fingerprint of this site: {joined.fingerprint}\n"
         f"join request: {joined.file}\n"
+        f"{service_files_told(SiteService(state_of(folder).parent.resolve()))}\n"
         "next: call the coordinator and compare both fingerprints aloud, hand over the join "
         "request, and pin the\nregistry that comes back: `groundtruth site pin "
         f"{folder} peers.toml`"
@@ -265,6 +267,25 @@ def site_start(folder: SiteFolder) -> None:
     stop = threading.Event()
     stop_on_signals(stop)
     serve(folder, stop, say=lambda text: typer.echo(text, err=True))
+
+
+@site_app.command("status")
+def site_status(
+    folder: SiteFolder,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON, for machines.")] = False,
+) -> None:
+    """Show whether this site's client runs, and with whom; exit code 1 if it does not."""
+    import json
+
+    from experiments.site_status import client_status, print_client
+
+    status = client_status(folder)
+    if as_json:
+        typer.echo(json.dumps(status.to_json(), indent=2))
+    else:
+        print_client(status, Console())
+    if not status.running:
+        raise typer.Exit(1)
 
 
 @site_app.command("apps")

@@ -29,7 +29,7 @@ def track_send(
     left, reason = send(folders, store, seconds)
     typer.echo(f"{len(folders) - len(left)} of {len(folders)} waiting runs sent to {store}")
     if left:
-        typer.echo(f"Not logged to {store}: {reason}. {len(left)} runs wait", err=True)
+        typer.echo(f"Not logged to {store}: {reason}. Still waiting: {len(left)}", err=True)
     elsewhere = [folder for folder in waiting(runs) if folder not in left]
     for folder in elsewhere:
         typer.echo(f"{folder} waits for {meant_for(folder)}: set MLFLOW_TRACKING_URI", err=True)
@@ -45,7 +45,8 @@ def track_server(
     port: Annotated[int, typer.Option(min=1, max=65535, help="Port to listen on.")] = 5000,
 ) -> None:
     """Start a team's MLflow server over PostgreSQL; nobody gets in without a password."""
-    from experiments.tracking_server import ADMINISTRATOR, serve
+    from experiments.tracking_server import ADMINISTRATOR, prepare
 
+    command, environment = prepare(folder, database, host, port)
     typer.echo(f"Administrator {ADMINISTRATOR}; the first password is in {folder / 'server.env'}")
-    serve(folder, database, host, port)
+    os.execve(command[0], command, environment)  # noqa: S606 - signals reach the server itself

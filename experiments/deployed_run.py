@@ -11,6 +11,7 @@ from experiments.config import ExperimentConfig
 from experiments.folders import IfPresent, open_run
 from experiments.forecast.advice import promise_warnings
 from experiments.forecast.releases import releases
+from experiments.participation import absence, why
 from experiments.plans import make_plan
 from experiments.progress import Reporter
 from experiments.run_results import privacy_of_run, provenance, write_results
@@ -75,26 +76,46 @@ def run_deployed(
     plans = _plans(config, members, coordinator.settings.network)
     with open_run(folder, config, if_present), Deployed(coordinator) as network:
         start = time.monotonic()
-        tasks = {plan.task: _task(plan, network, config, folder, reporter) for plan in plans}
+        for plan in plans:
+            _train(plan, network, config, folder, reporter)
         results = {
             **provenance(folder, start),
-            "engine": "deployment",
-            "seed": None,
-            "config": asdict(config),
-            "data": _data(coordinator.network, len(members)),
-            "sites": [_site_row(member) for member in members.values()],
-            "warnings": _warnings(config, tasks),
-            "privacy": {
-                **privacy_of_run(config, plans, promise(plans)),
-                "spent_in_ledgers": None,
-            },
-            "tasks": tasks,
+            **network_results(config, folder, plans, coordinator.network, members),
         }
         write_results(results, folder, reporter)
     if tracking is not None:
         store = sqlite_store(tracking) if isinstance(tracking, Path) else tracking
         hand_in(folder, store, reporter)
     return results
+
+
+def network_results(
+    config: ExperimentConfig,
+    folder: Path,
+    plans: Sequence[RunPlan],
+    network: str,
+    members: Mapping[str, Member],
+) -> dict[str, Any]:
+    """What results.json holds of trained tasks; what only an experiment measures is null, or empty.
+
+    Args:
+        config: The experiment.
+        folder: Folder of the run; every task has left its result there.
+        plans: The plans of all tasks.
+        network: Name of the network.
+        members: Its sites by name, also those that train none of the tasks.
+    """
+    tasks = {plan.task: _figures(plan, folder / "tasks" / plan.task) for plan in plans}
+    return {
+        "engine": "deployment",
+        "seed": None,
+        "config": asdict(config),
+        "data": _data(network, len(members)),
+        "sites": [_site_row(member) for member in members.values()],
+        "warnings": _warnings(config, tasks),
+        "privacy": {**privacy_of_run(config, plans, promise(plans)), "spent_in_ledgers": None},
+        "tasks": tasks,
+    }
 
 
 def _plans(
@@ -123,9 +144,9 @@ def _plans(
     return plans
 
 
-def _task(
+def _train(
     plan: RunPlan, network: Deployed, config: ExperimentConfig, folder: Path, reporter: Reporter
-) -> dict[str, Any]:
+) -> None:
     """Train one task; one that was finished before, with the same plan, is kept as it is."""
     place = folder / "tasks" / plan.task
     plan_file, result = place / "plan.json", place / "result.json"
@@ -145,11 +166,10 @@ def _task(
         (place / "seconds.json").write_text(json.dumps(time.monotonic() - start))
     else:
         reporter.say(f"{plan.task}: finished before, kept")
-    return _figures(plan, place)
 
 
 def _figures(plan: RunPlan, place: Path) -> dict[str, Any]:
-    """A task's part of results.json. What only an experiment can measure is null, or empty."""
+    """A task's part of results.json."""
     trained = read_result(place / "result.json")
     features = plan.features()
     return {
@@ -207,12 +227,10 @@ def _site_row(member: Member) -> dict[str, Any]:
 def _warnings(config: ExperimentConfig, tasks: Mapping[str, Mapping[str, Any]]) -> Sequence[str]:
     warnings = []
     for name, task in tasks.items():
-        for left in task["dropouts"]:
-            when = f"from {left['step']} {left['round']}"
-            back = f", back from {left['back']}" if left["back"] else ""
-            warnings.append(
-                f"Task {name} went on without site {left['site']} {when}{back}: {left['reason']}"
-            )
+        warnings += [
+            f"Task {name}: site {left['site']} {absence(left)} ({why(left)})."
+            for left in task["dropouts"]
+        ]
         if task["evaluation"]["overall"]["auroc"] is None:
             warnings.append(
                 "There are not enough data under the noise to say privately how good the model of "

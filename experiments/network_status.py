@@ -1,12 +1,12 @@
 """How a coordinator's network is: who is online, what they hold, and how far a run is."""
 
 from dataclasses import asdict, dataclass
-from datetime import UTC, datetime
 from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 
+from experiments.words import ago
 from federation.deployment.coordinator import Coordinator
 from federation.deployment.coordinator_service import site_nodes, superlink_of
 from federation.deployment.deployed import progress
@@ -99,7 +99,7 @@ def print_status(status: NetworkStatus, console: Console) -> None:
     service = status.service
     state = "does not run: groundtruth coordinator start"
     if service is not None:
-        state = f"runs since {_ago(service['started'])}"
+        state = f"runs since {ago(service['started'])}"
         if service["restarts"]:
             state += f", started again {service['restarts']} times"
     elif status.reachable:
@@ -116,7 +116,7 @@ def print_status(status: NetworkStatus, console: Console) -> None:
             site.site,
             site.role,
             online,
-            _ago(site.since) if site.since else "never came",
+            ago(site.since) if site.since else "never came",
             ", ".join(versions),
             f"{site.patients:,}",
         )
@@ -132,16 +132,3 @@ def print_status(status: NetworkStatus, console: Console) -> None:
         console.print("no run is going on")
     for warning in status.warnings:
         console.print(f"[yellow]warning:[/] {warning}", highlight=False)
-
-
-def _ago(moment: str) -> str:
-    """How long ago a moment was, in words."""
-    try:
-        past = datetime.fromisoformat(moment)
-    except ValueError:
-        return moment
-    seconds = (datetime.now(UTC) - past).total_seconds()
-    for size, unit in ((86400, "d"), (3600, "h"), (60, "min")):
-        if seconds >= 2 * size:
-            return f"{seconds / size:.0f} {unit} ago"
-    return f"{max(seconds, 0):.0f} s ago"

@@ -2,19 +2,17 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from rich.console import Console
-from rich.syntax import Syntax
 from rich.table import Table
+from rich.text import Text
 
 from data_contracts.errors import GroundTruthError
-from data_contracts.manifest import SiteManifest
-from federation.deployment.audit_entry import Event
-from federation.deployment.audit_log import AuditLog, audit_file
+from data_contracts.manifest import MANIFEST_NAME
+from federation.deployment.audit_entry import printable
 from federation.deployment.bundles import Bundle, Change, changes, difference, installed_bundle
 from federation.deployment.consent import Consent, ConsentError, Offer
-from federation.deployment.membership import state_of
 from federation.plan import RunPlan
 from federation.promise import promise
 
@@ -47,7 +45,7 @@ class App:
 
 def site_apps(folder: Path) -> list[App]:
     """The app bundles that a site knows, the latest first."""
-    consent = Consent(state_of(folder))
+    consent = _consent(folder)
     base = consent.last_approved() or installed_bundle()
     return [_app(offer, consent.bundle(offer.sha256), base) for offer in consent.offers()]
 
@@ -63,12 +61,10 @@ def approve(folder: Path, sha256: str, *, installed: bool) -> Offer:
             "name an app bundle by eight or more digits of its SHA-256 (see `groundtruth site "
             "apps`), or say --installed"
         )
-    consent = Consent(state_of(folder))
+    consent = _consent(folder)
     if installed:
-        sha256 = consent.offer(installed_bundle(), "").sha256
-    approved = consent.decide(sha256, "approved")
-    _log(folder).append(Event.APP_APPROVED, app=approved.sha256)
-    return approved
+        sha256 = consent.add(installed_bundle()).sha256
+    return consent.decide(sha256, "approved")
 
 
 def reject(folder: Path, sha256: str) -> Offer:
@@ -77,9 +73,7 @@ def reject(folder: Path, sha256: str) -> Offer:
     Raises:
         ConsentError: The site knows no such bundle.
     """
-    rejected = Consent(state_of(folder)).decide(sha256, "rejected")
-    _log(folder).append(Event.APP_REJECTED, app=rejected.sha256)
-    return rejected
+    return _consent(folder).decide(sha256, "rejected")
 
 
 def print_apps(apps: list[App], console: Console) -> None:
@@ -90,15 +84,16 @@ def print_apps(apps: list[App], console: Console) -> None:
             "approve SITE --installed`, or wait for a run"
         )
         return
-    table = Table("SHA-256", "decision", "offered", "code", "files changed", "last run asks for")
+    table = Table("SHA-256", "decision", "offered", "code", "changes", "last run asks for")
+    table.columns[0].no_wrap = table.columns[2].no_wrap = True
     for app in apps:
         table.add_row(
             app.sha256[:16],
-            app.decision + (f" by {app.by}" if app.by else ""),
-            app.seen[:16].replace("T", " "),
-            "as installed" if app.installed else "other than installed",
-            str(len(app.changes)) if app.changes else "none",
-            _asked(app.plan),
+            Text(app.decision + (f" by {app.by}" if app.by else "")),
+            app.seen[:10],
+            "installed" if app.installed else "other",
+            f"{len(app.changes)} files" if app.changes else "none",
+            Text(printable(_asked(app.plan), 200)),
         )
     console.print(table)
     if any(app.decision == "undecided" for app in apps):
@@ -120,10 +115,11 @@ def print_app(folder: Path, apps: list[App], sha256: str, console: Console) -> N
             f"{len(found)} app bundles of this site begin with {sha256[:64]!r}; see `groundtruth "
             "site apps`"
         )
-    app, consent = found[0], Consent(state_of(folder))
+    app, consent = found[0], _consent(folder)
     console.print(f"app bundle {app.sha256}: {app.decision}", highlight=False)
     for key, value in app.plan.items():
-        console.print(f"  {key}: {value}", highlight=False)
+        told = printable(f"{key}: {value}", 2_000)
+        console.print(f"  {told}", highlight=False, markup=False, soft_wrap=True)
     base = consent.last_approved()
     against = f"approved bundle {base.sha256[:16]}" if base else "the installed release"
     console.print(f"{len(app.changes)} files differ from {against}", highlight=False)
@@ -133,7 +129,11 @@ def print_app(folder: Path, apps: list[App], sha256: str, console: Console) -> N
         )
     if app.changes:
         text = difference(base or installed_bundle(), consent.bundle(app.sha256))
-        console.print(Syntax(text, "diff"))
+        for line in text.split("\n"):  # each in full: what is cut off is approved unseen
+            console.print(Text(line, _STYLES.get(line[:1], "")), soft_wrap=True)
+
+
+_STYLES: Final = {"+": "green", "-": "red", "@": "cyan"}
 
 
 def _app(offer: Offer, bundle: Bundle, base: Bundle) -> App:
@@ -179,6 +179,5 @@ def _asked(plan: dict[str, Any]) -> str:
     return f"{plan['task']}, epsilon = {plan['epsilon']:.3g}, {plan['rounds']} rounds"
 
 
-def _log(folder: Path) -> AuditLog:
-    site = SiteManifest.load(folder).name
-    return AuditLog(audit_file(folder), f"site {site}")
+def _consent(folder: Path) -> Consent:
+    return Consent(folder / MANIFEST_NAME if folder.is_dir() else folder)

@@ -14,7 +14,7 @@ import subprocess
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from urllib.parse import SplitResult, urlsplit
+from urllib.parse import urlsplit
 
 from filelock import FileLock, Timeout
 
@@ -23,9 +23,10 @@ from experiments.progress import Reporter
 from federation.settings import ConfigError
 
 SECONDS = 120.0
-_PATIENCE = 15.0
+_PATIENCE = 30.0
 _STORE = "mlflow-store.txt"
 _RECEIPT = "mlflow-run-id.txt"
+_UNFIT = "MLFLOW_TRACKING_URI must be the https:// address of a tracking server, or sqlite:///FILE"
 _LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
 # What holds for an attempt whatever the environment says.
@@ -53,7 +54,9 @@ def tracking_store(runs: Path) -> str:
     try:
         parts = urlsplit(uri)
     except ValueError:
-        parts = SplitResult("", "", "", "", "")
+        raise ConfigError(_UNFIT) from None
+    if parts.scheme not in ("http", "https", "sqlite"):
+        raise ConfigError(_UNFIT)
     if "@" in parts.netloc:
         raise ConfigError(
             "MLFLOW_TRACKING_URI holds a user name or a password, which would end up in files; "
@@ -64,11 +67,6 @@ def tracking_store(runs: Path) -> str:
         raise ConfigError(
             "MLFLOW_TRACKING_URI would send the password in the clear: use https://; http:// is "
             "for servers on this machine"
-        )
-    if parts.scheme not in ("http", "https", "sqlite"):
-        raise ConfigError(
-            "MLFLOW_TRACKING_URI must be the https:// address of a tracking server, or "
-            "sqlite:///FILE"
         )
     return uri
 
@@ -126,7 +124,7 @@ def send(folders: Sequence[Path], store: str, seconds: float = SECONDS) -> tuple
         seconds: Limit for all of them together.
 
     Returns:
-        Folders of the runs that still wait, and the reason of the last one.
+        Folders of the runs that still wait, and the last reason, if there is one.
     """
     reason = _attempt(folders, store, seconds) if folders else ""
     return [folder for folder in folders if not _is_logged(folder)], reason
@@ -151,7 +149,9 @@ def _attempt(folders: Sequence[Path], store: str, seconds: float) -> str:
         )
     except subprocess.TimeoutExpired:
         return f"it took longer than {seconds:g} seconds"
-    return (done.stdout.splitlines() or [f"MLflow's process ended with {done.returncode}"])[-1]
+    if done.returncode:
+        return f"MLflow's process ended with {done.returncode}; GROUNDTRUTH_DEBUG=1 shows more"
+    return done.stdout.rstrip().rpartition("\n")[-1]
 
 
 def _log_all(store: str, folders: Sequence[str]) -> Iterator[str]:

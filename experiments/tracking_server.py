@@ -13,7 +13,6 @@ import os
 import secrets
 import sys
 from pathlib import Path
-from typing import NoReturn
 from urllib.parse import urlsplit
 
 from federation.settings import ConfigError
@@ -22,8 +21,8 @@ ADMINISTRATOR = "admin"
 _NEEDED = ("flask", "flask_wtf", "psycopg")
 
 
-def serve(folder: Path, database: str, host: str, port: int) -> NoReturn:
-    """Become MLflow's server, with authentication on.
+def prepare(folder: Path, database: str, host: str, port: int) -> tuple[list[str], dict[str, str]]:
+    """Write what MLflow's server needs to ask everybody for a password.
 
     Args:
         folder: Folder of the server; made if there is none.
@@ -31,8 +30,11 @@ def serve(folder: Path, database: str, host: str, port: int) -> NoReturn:
         host: The only address to listen on.
         port: Port to listen on.
 
+    Returns:
+        The server's command, which starts with our own Python, and its environment.
+
     Raises:
-        ConfigError: The URL is unfit, others may read the secrets, or a package is missing.
+        ConfigError: The URL is unfit, others may read what is there, or a package is missing.
     """
     uri = _database_uri(database)
     missing = [name for name in _NEEDED if importlib.util.find_spec(name) is None]
@@ -43,12 +45,17 @@ def serve(folder: Path, database: str, host: str, port: int) -> NoReturn:
         )
     folder = folder.resolve()
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    if folder.stat().st_mode & 0o077:
+        raise ConfigError(f"{folder} is open to others, who could read reports: chmod 700 it")
     secret = _secrets(folder / "server.env")
     users = folder / "auth.ini"
     users.write_text(
-        # configparser reads % as the start of a reference
-        f"[mlflow]\ndatabase_uri = {uri.replace('%', '%%')}\ndefault_permission = READ\n"
-        f"admin_username = {ADMINISTRATOR}\n",
+        "[mlflow]\n"
+        f"database_uri = {uri.replace('%', '%%')}\n"  # MLflow's reader takes % for a reference
+        f"admin_username = {ADMINISTRATOR}\n"
+        "default_permission = READ\n"
+        # A run is some 250 requests, and a password's hash is slow to check.
+        "auth_cache_ttl_seconds = 10\n",
         encoding="utf-8",
     )
     environment = os.environ | {
@@ -61,7 +68,7 @@ def serve(folder: Path, database: str, host: str, port: int) -> NoReturn:
     command = [sys.executable, "-P", "-m", "mlflow", "--env-file", str(secret), "server"]
     command += ["--app-name", "basic-auth", "--artifacts-destination", str(folder / "artifacts")]
     command += ["--host", host, "--port", str(port)]
-    os.execve(sys.executable, command, environment)  # noqa: S606 - our own words and paths
+    return command, environment
 
 
 def _database_uri(url: str) -> str:

@@ -1,6 +1,7 @@
 """How a run's results, a site's budget, a preview and an audit log are told on a terminal."""
 
 from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from experiments.participation import declared, took_part
 from experiments.site_budget import SiteBudget
 from experiments.site_preview import Preview
 
@@ -25,22 +27,12 @@ def print_results(
         tracking: URI of the MLflow store.
         console: Where to print.
     """
+    deployed = results["engine"] == "deployment"
     for name, task in results["tasks"].items():
-        table = Table("model", "AUROC", "AUPRC", "Brier", title=f"{name}: {task['question']}")
-        for rung in task["ladder"]:
-            figures = (rung["auroc"], rung["auprc"], rung["brier"])
-            table.add_row(rung["label"], *(f"{value:.4f}" for value in figures))
-        console.print(table)
-        area = task["evaluation"]["overall"]["auroc"]
-        told = "not enough data under the noise"
-        if area is not None:
-            told = f"{area['value']:.4f} ({area['low']:.4f} to {area['high']:.4f})"
-        asked = "privately" if results["privacy"]["epsilon"] is not None else "without noise"
-        console.print(
-            "Measured exactly on held-out rows, as only an experiment can. The sites' own AUROC, "
-            f"asked {asked}: {told}.",
-            highlight=False,
-        )
+        if deployed:
+            _print_measured(results, name, console)
+        else:
+            _print_compared(name, task, results["privacy"]["epsilon"], console)
     privacy = results["privacy"]
     if privacy["epsilon"] is not None:
         console.print(
@@ -60,6 +52,63 @@ def print_results(
         highlight=False,
         soft_wrap=True,
     )
+
+
+def _print_compared(
+    name: str, task: Mapping[str, Any], epsilon: float | None, console: Console
+) -> None:
+    """Print a task of an experiment: its models side by side, and the private figure."""
+    table = Table("model", "AUROC", "AUPRC", "Brier", title=f"{name}: {task['question']}")
+    for rung in task["ladder"]:
+        figures = (rung["auroc"], rung["auprc"], rung["brier"])
+        table.add_row(rung["label"], *(f"{value:.4f}" for value in figures))
+    console.print(table)
+    area = task["evaluation"]["overall"]["auroc"]
+    told = "not enough data under the noise"
+    if area is not None:
+        told = f"{area['value']:.4f} ({area['low']:.4f} to {area['high']:.4f})"
+    asked = "privately" if epsilon is not None else "without noise"
+    console.print(
+        "Measured exactly on held-out rows, as only an experiment can. The sites' own AUROC, "
+        f"asked {asked}: {told}.",
+        highlight=False,
+    )
+
+
+def _print_measured(results: Mapping[str, Any], name: str, console: Console) -> None:
+    """Print a task over a network's own sites: what they were asked privately, and who answered."""
+    task = results["tasks"][name]
+    console.print(f"{name}: {task['question']}", style="bold", highlight=False, markup=False)
+    measured = {**task["evaluation"], **task["evaluation"]["overall"]}
+    table = Table("figure", "asked privately", "95 % interval")
+    for key, label, form in _MEASURED:
+        figure = measured[key]
+        if figure is None:
+            table.add_row(label, "not enough data", "")
+            continue
+        value, low, high = (form.format(figure[end]) for end in ("value", "low", "high"))
+        table.add_row(label, value, f"{low} to {high}")
+    console.print(table)
+    present, repeated = took_part(task), task["privacy"]["retries"]
+    console.print(
+        f"{len(present)} of {len(task['train_sites'])} sites took part, which declared "
+        f"{declared(results, present):,} patients; {len(task['rounds'])} rounds"
+        f"{f', {repeated} repeated' if repeated else ''}.",
+        highlight=False,
+    )
+
+
+_MEASURED = (
+    ("auroc", "AUROC", "{:.3f}"),
+    ("auprc", "AUPRC", "{:.3f}"),
+    ("brier", "Brier", "{:.3f}"),
+    ("calibration_slope", "calibration slope", "{:.2f}"),
+    ("calibration_intercept", "calibration intercept", "{:.2f}"),
+    ("calibration_error", "calibration error", "{:.1%}"),
+    ("observed", "observed rate", "{:.1%}"),
+    ("predicted", "mean predicted chance", "{:.1%}"),
+    ("rows", "held-out rows", "{:,.0f}"),
+)
 
 
 def print_budget(state: SiteBudget, console: Console) -> None:
@@ -145,6 +194,19 @@ def print_preview(task: str, seen: Preview, console: Console) -> None:
     console.print(masked, highlight=False)
     verdict = seen.refusal or "This site's policy would allow the run."
     console.print(verdict, highlight=False, markup=False, soft_wrap=True)
+
+
+def ago(moment: str) -> str:
+    """How long ago a moment was, in words."""
+    try:
+        past = datetime.fromisoformat(moment)
+    except ValueError:
+        return moment
+    seconds = (datetime.now(UTC) - past).total_seconds()
+    for size, unit in ((86400, "d"), (3600, "h"), (60, "min")):
+        if seconds >= 2 * size:
+            return f"{seconds / size:.0f} {unit} ago"
+    return f"{max(seconds, 0):.0f} s ago"
 
 
 _SHOWN = 8

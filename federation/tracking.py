@@ -92,7 +92,10 @@ def _log(
                 client.log_batch(
                     child.info.run_id,
                     _site_metrics(results, name),
-                    [Param("role", site["role"])],
+                    [
+                        Param("role", site["role"]),
+                        Param("patients_declared", str(site["patients_declared"])),
+                    ],
                     [RunTag("site", name)],
                 )
         for task in results["tasks"]:
@@ -248,10 +251,24 @@ def _task_metrics(results: Mapping[str, Any]) -> list[Metric]:
                 for key, value in rung.items()
                 if isinstance(value, float)
             ]
+        asked = {**task["evaluation"], **task["evaluation"]["overall"]}
+        metrics += [
+            Metric(f"{name}.evaluation.{key}{end}", asked[key][part], now, 0)
+            for key in _ASKED
+            if asked[key] is not None
+            for end, part in (("", "value"), (".low", "low"), (".high", "high"))
+        ]
         for step, record in enumerate(task["rounds"], start=1):
             metrics.append(Metric(f"{name}.round_seconds", record["seconds"], now, step))
             metrics.append(Metric(f"{name}.round_noise_std", record["noise_std"], now, step))
     return metrics
+
+
+_ASKED = (
+    *("patients", "rows", "positives", "observed", "predicted", "gap", "auroc", "auprc", "brier"),
+    *("calibration_slope", "calibration_intercept", "calibration_error"),
+)
+"""What sites are asked privately of all held-out records together; each with its 95 % interval."""
 
 
 def _site_metrics(results: Mapping[str, Any], site: str) -> list[Metric]:

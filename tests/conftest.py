@@ -1,9 +1,12 @@
 """Shared data: a small synthetic network on disk, and made-up rows of one site."""
 
 import dataclasses
+import io
 import json
 import shutil
-from collections.abc import Callable, Iterable, Sequence
+import textwrap
+import zipfile
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +22,7 @@ from data_contracts.manifest import SiteManifest
 from data_contracts.network import site_folders
 from data_contracts.synthetic.generate import generate
 from federation import client_app, exchange, participants, site, strategy
+from federation.deployment.bundles import Bundle
 from federation.enrolment import enrol
 from federation.exchange import Patience
 from federation.identity import REGISTRY_FILE, Registry
@@ -415,3 +419,50 @@ def patient_rows(
 @pytest.fixture(scope="session")
 def rows_of() -> Callable[..., PatientRows]:
     return patient_rows
+
+
+_APP = """
+import os, signal, subprocess, sys, time
+from pathlib import Path
+from flwr.app import ConfigRecord, Message, RecordDict
+from flwr.clientapp import ClientApp
+
+app = ClientApp()
+
+def said(message, **values):
+    return Message(RecordDict({"config": ConfigRecord(values)}), reply_to=message)
+
+@app.query()
+@app.train()
+def answer(message, context):
+"""
+
+
+def archive(files: Mapping[str, bytes | str]) -> bytes:
+    """A zip archive with these files."""
+    content = io.BytesIO()
+    with zipfile.ZipFile(content, "w") as zipped:
+        for name, text in files.items():
+            zipped.writestr(zipfile.ZipInfo(name), text)
+    return content.getvalue()
+
+
+def app_bundle(answer: str = "return said(message)", **files: str) -> Bundle:
+    """An app bundle that answers every message by these lines of Python."""
+    body = textwrap.indent(textwrap.dedent(answer).strip(), "    ")
+    content = {
+        "pyproject.toml": "[project]\nname = 'made-for-a-test'\n",
+        "federation/__init__.py": "",
+        "federation/client_app.py": f"{_APP}{body}\n",
+    }
+    return Bundle.read(archive(content | files))
+
+
+@pytest.fixture(scope="session")
+def archive_of() -> Callable[[Mapping[str, bytes | str]], bytes]:
+    return archive
+
+
+@pytest.fixture(scope="session")
+def bundle_of() -> Callable[..., Bundle]:
+    return app_bundle

@@ -159,7 +159,9 @@ def test_only_the_coordinator_and_sites_by_pseudonym_act(file: Path, actor: str)
 def test_the_longest_entry_of_every_event_can_be_read_back(
     file: Path, event: Event, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("federation.deployment.audit_log._user", lambda: "\N{GRINNING FACE}" * 64)
+    monkeypatch.setattr(
+        "federation.deployment.audit_log.user_name", lambda: "\N{GRINNING FACE}" * 64
+    )
     log = AuditLog(file, "site " + "s" * 32)
     log.append(event, **ALLOWED)
     log.append(event, **ALLOWED)

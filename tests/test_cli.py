@@ -91,7 +91,7 @@ def assert_refused(result: tuple[int, str, str], *words: str) -> None:
 def test_help_names_every_command(invoke: Invoke) -> None:
     code, out, _ = invoke("--help")
     assert code == 0
-    for command in ("demo", "run", "tasks", "network", "data", "site", "contracts"):
+    for command in ("demo", "run", "tasks", "network", "data", "site", "contracts", "track"):
         assert command in out
 
 

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import re
 import shutil
 import subprocess
 from collections.abc import Mapping
@@ -15,8 +16,10 @@ import yaml
 from hypothesis import example, given
 from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
+from typer.testing import CliRunner
 
 import federation.deployment
+from experiments.cli import app
 from federation.deployment.service_files import (
     CoordinatorService,
     ServiceFilesError,
@@ -351,3 +354,40 @@ def test_there_is_no_compose_file_for_one_address_of_the_machine(folder: Path) -
         "groundtruth-proxy.service",
     }
     assert "listen 203.0.113.7:443 ssl;" in files["nginx.conf"]
+
+
+def test_sites_on_the_same_machine_need_no_nginx_and_older_files_of_it_go(folder: Path) -> None:
+    written(coordinator(folder))
+    direct = written(coordinator(folder, address=BIND))
+    assert direct.keys() == {"groundtruth-coordinator.service"}
+    assert [file.name for file in (folder / "deploy").iterdir()] == list(direct)
+
+
+@pytest.mark.parametrize(
+    ("address", "bind", "listen"),
+    [
+        ("example.org:9092", "127.0.0.1:9092", ""),
+        ("example.org:9092", "[::1]:9092", "[::]:9092"),
+        ("example.org:443", "127.0.0.1:9093", "127.0.0.1:9093"),
+    ],
+)
+def test_nginx_and_the_superlink_cannot_have_one_port(
+    folder: Path, address: str, bind: str, listen: str
+) -> None:
+    with pytest.raises(ServiceFilesError, match=r"the same port: set \[server\] bind = .*:909[23]"):
+        write_service_files(coordinator(folder, address=address, bind=bind, listen=listen))
+
+
+def test_one_port_of_two_kinds_of_addresses_is_two(folder: Path) -> None:
+    # nginx's `listen [::]:...` takes IPv6 alone (ipv6only=on) since its version 1.3.4.
+    written(coordinator(folder, address="example.org:9092", listen="[::]:9092"))
+
+
+def test_every_command_in_the_files_is_one_that_there_is(folder: Path) -> None:
+    texts = [*written(coordinator(folder)).values()]
+    texts += written(SiteService(folder.parent / "site", program=PROGRAM)).values()
+    named = set(re.findall(r"\b(coordinator|site) ([a-z]+) /", "\n".join(texts)))
+    named |= set(re.findall(r'"(coordinator|site)", "([a-z]+)", "/', "\n".join(texts)))
+    assert named == {(who, what) for who in ("coordinator", "site") for what in ("start", "status")}
+    for command in named:
+        assert CliRunner().invoke(app, [*command, "--help"]).exit_code == 0

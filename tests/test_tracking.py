@@ -70,6 +70,9 @@ def test_metrics_are_those_of_the_results(
     for name, task in tracked[1]["tasks"].items():
         for rung in task["ladder"]:
             assert parent.data.metrics[f"{name}.{rung['model']}.auroc"] == rung["auroc"]
+        rows = task["evaluation"]["overall"]["rows"]
+        assert parent.data.metrics[f"{name}.evaluation.rows"] == rows["value"]
+        assert parent.data.metrics[f"{name}.evaluation.rows.high"] == rows["high"]
         history = client.get_metric_history(parent.info.run_id, f"{name}.round_noise_std")
         assert len(history) == task["privacy"]["rounds"] == 16
         assert [point.step for point in history] == list(range(1, 17))

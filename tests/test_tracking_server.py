@@ -13,8 +13,10 @@ import time
 import urllib.error
 import urllib.request
 from base64 import b64encode
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -28,8 +30,9 @@ from experiments.config import DataSettings, ExperimentConfig
 from experiments.job import run_experiment
 from experiments.progress import Reporter
 from experiments.spool import SECONDS, hand_in, send, tracking_store, waiting
-from experiments.tracking_server import serve
+from experiments.tracking_server import prepare
 from federation.settings import ConfigError
+from federation.tracking import TrackingError, log_run
 
 pytestmark = pytest.mark.slow
 
@@ -124,7 +127,8 @@ def server(
             process = subprocess.Popen(command, env=environment, stdout=output, stderr=output)
         try:
             wait_for(address, process, log)
-            make_user(address, settings_of(folder)["MLFLOW_AUTH_ADMIN_PASSWORD"])
+            password = settings_of(folder)["MLFLOW_AUTH_ADMIN_PASSWORD"]
+            make_user(address, "admin", password, name="coordinator")
             client = mlflow.MlflowClient(address, address)
             yield Server(folder, log, psutil.Process(process.pid), client)
         finally:
@@ -150,12 +154,15 @@ def settings_of(folder: Path) -> dict[str, str]:
     return dict(line.split("=", 1) for line in lines)
 
 
-def make_user(address: str, password: str) -> None:
-    login = b64encode(f"admin:{password}".encode()).decode()
+def make_user(address: str, login: str, password: str, *, name: str) -> None:
+    """As the documented command does it."""
     request = urllib.request.Request(  # noqa: S310 - our own address
         f"{address}/api/2.0/mlflow/users/create",
-        json.dumps({"username": "coordinator", "password": USER_SECRET}).encode(),
-        {"Authorization": f"Basic {login}", "Content-Type": "application/json"},
+        json.dumps({"username": name, "password": USER_SECRET}).encode(),
+        {
+            "Authorization": f"Basic {b64encode(f'{login}:{password}'.encode()).decode()}",
+            "Content-Type": "application/json",
+        },
     )
     urllib.request.urlopen(request).close()  # noqa: S310
 
@@ -207,6 +214,46 @@ def test_a_server_that_never_answers_costs_a_bounded_time(
     assert waiting(tmp_path) == [run]
 
 
+@pytest.mark.parametrize(
+    ("status", "told"),
+    [
+        (503, "it fails: too many 503 error responses"),
+        (403, "its user lacks a permission (403)"),
+        (200, "was successful but the response body was not in a valid JSON format"),
+    ],
+)
+def test_what_a_server_answers_instead_is_told_in_one_line(
+    status: int, told: str, spooled: tuple[Path, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Answer(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(status)
+            self.end_headers()
+            self.wfile.write(b"<html>no\nMLflow</html>")
+
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    results = json.loads((spooled[0] / "results.json").read_text())
+    with HTTPServer(("127.0.0.1", 0), Answer) as other, ThreadPoolExecutor() as pool:
+        pool.submit(other.serve_forever)
+        try:
+            with pytest.raises(TrackingError) as caught:
+                log_run(results, spooled[0], f"http://127.0.0.1:{other.server_port}")
+        finally:
+            other.shutdown()
+            mlflow.set_tracking_uri(None)
+    assert told in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_folder_that_takes_no_note_costs_a_run_one_line(
+    spooled: tuple[Path, str], address: str, tmp_path: Path
+) -> None:
+    run, said = another_run(spooled[0], tmp_path, "full"), listen()
+    (run / "mlflow-store.part").mkdir()
+    hand_in(run, address, said.reporter)
+    assert "Is a directory. The run itself is complete" in str(said)
+
+
 def test_the_limit_holds_whatever_patience_mlflow_is_told_to_have(
     spooled: tuple[Path, str], silent: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -227,14 +274,12 @@ def sent(server: Server, spooled: tuple[Path, str], address: str) -> Path:
     """The run that waited, sent by two processes at the same time."""
     command = [*COMMAND, "track", "send", str(spooled[0].parent)]
     environment = os.environ | {"MLFLOW_TRACKING_URI": address}
-    both = [
-        subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
-        for _ in range(2)
-    ]
-    for process in both:
-        told = process.communicate(timeout=120)[0].decode()
-        assert process.returncode == 0, told
-        assert f"1 of 1 waiting runs sent to {address}" in told
+    with ThreadPoolExecutor() as pool:
+        other = pool.submit(send, [spooled[0]], address)
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+        assert other.result() == ([], "")
+    assert done.returncode == 0, done.stderr
+    assert f"1 of 1 waiting runs sent to {address}" in done.stdout
     return spooled[0]
 
 
@@ -325,9 +370,9 @@ def test_a_half_logged_run_is_replaced_and_a_lost_receipt_logs_nothing_twice(
     assert list(server.client.search_model_versions(f"run_id = '{half.info.run_id}'")) == []
     assert len(server.client.search_model_versions(f"run_id = '{whole.info.run_id}'")) == 2
 
-    (run / RECEIPT).unlink()  # as if the process had died before it wrote it
-    assert send([run], address) == ([], "")
-    assert (run / RECEIPT).read_text().strip() == whole.info.run_id
+    # As if the process had died before it wrote the receipt.
+    assert log_run(results, run, address) == whole.info.run_id
+    mlflow.set_tracking_uri(None)
     assert len(server.parents(run)) == 1
 
 
@@ -359,12 +404,24 @@ def test_a_wrong_password_is_named_and_the_run_waits(
     assert waiting(tmp_path) == [run]
 
 
-def test_nobody_gets_in_without_a_password(server: Server, address: str) -> None:
-    for path in ("/", "/api/2.0/mlflow/experiments/get-by-name?experiment_name=groundtruth"):
-        with pytest.raises(urllib.error.HTTPError) as refused:
-            urllib.request.urlopen(address + path)  # noqa: S310 - our own address
-        assert refused.value.code == 401
-        refused.value.close()
+def test_nobody_gets_in_without_a_password_nor_by_one_that_is_well_known(
+    server: Server, address: str
+) -> None:
+    by_name = "/api/2.0/mlflow/experiments/get-by-name?experiment_name=groundtruth"
+    for path in ("/", "/signup", by_name, "/api/2.0/mlflow-artifacts/artifacts"):
+        url = address + path
+        assert code_of(lambda url=url: urllib.request.urlopen(url)) == 401  # noqa: S310
+    for password in ("password1234", "password", ""):
+        assert code_of(lambda p=password: make_user(address, "admin", p, name="guest")) == 401
+    assert code_of(lambda: make_user(address, "coordinator", USER_SECRET, name="guest")) == 403
+
+
+def code_of(ask: Callable[[], object]) -> int:
+    """Status with which a request is refused."""
+    with pytest.raises(urllib.error.HTTPError) as refused:
+        ask()
+    refused.value.close()
+    return refused.value.code
 
 
 def test_the_server_listens_on_its_address_alone(server: Server, address: str) -> None:
@@ -402,7 +459,10 @@ def test_secrets_that_others_may_read_are_refused(server: Server, tmp_path: Path
     (tmp_path / "server.env").write_text("MLFLOW_AUTH_ADMIN_PASSWORD=known\n")
     (tmp_path / "server.env").chmod(0o644)
     with pytest.raises(ConfigError, match=r"server\.env may be read by others"):
-        serve(tmp_path, "postgresql://mlflow@127.0.0.1/mlflow", "127.0.0.1", 1)
+        prepare(tmp_path, "postgresql://mlflow@127.0.0.1/mlflow", "127.0.0.1", 1)
+    tmp_path.chmod(0o755)
+    with pytest.raises(ConfigError, match="is open to others"):
+        prepare(tmp_path, "postgresql://mlflow@127.0.0.1/mlflow", "127.0.0.1", 1)
 
 
 @pytest.mark.parametrize(
@@ -419,7 +479,7 @@ def test_an_unfit_database_is_refused_without_repeating_it(
     url: str, told: str, tmp_path: Path
 ) -> None:
     with pytest.raises(ConfigError, match=told) as refused:
-        serve(tmp_path / "tracking", url, "127.0.0.1", 1)
+        prepare(tmp_path / "tracking", url, "127.0.0.1", 1)
     assert "Zaphod9" not in str(refused.value)
     assert not (tmp_path / "tracking").exists()
 
@@ -440,6 +500,19 @@ def test_an_unfit_tracking_address_is_refused_without_repeating_it(
     with pytest.raises(ConfigError, match=told) as refused:
         tracking_store(tmp_path)
     assert "Zaphod9" not in str(refused.value)
+
+
+def test_a_command_refuses_an_unfit_tracking_address_before_anything_is_run(
+    tmp_path: Path,
+) -> None:
+    environment = os.environ | {"MLFLOW_TRACKING_URI": "https://me:Zaphod9@mlflow.example.org"}
+    done = subprocess.run(
+        [*COMMAND, "demo"], cwd=tmp_path, env=environment, capture_output=True, text=True
+    )
+    assert done.returncode == 2
+    assert "MLFLOW_TRACKING_URI holds a user name or a password" in done.stderr
+    assert "Zaphod9" not in done.stdout + done.stderr
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_runs_go_to_the_named_server_and_to_a_file_beside_them_otherwise(

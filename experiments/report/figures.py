@@ -6,16 +6,14 @@ from typing import Any
 
 import numpy as np
 from markupsafe import Markup
-from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from experiments.report.drawing import SMALL, Canvas, Ink, bare, write
 from experiments.report.findings import drawable, headline
-from experiments.report.formats import count, decimal, known, percent, shorten, signed
+from experiments.report.formats import count, decimal, known, percent, signed
 from experiments.report.gains import SiteGain
+from experiments.report.rows import Rows, limits
 
-WIDE = 820.0
-NARROW = 328.0
 PANEL = 340.0
 
 # Above this many sites, a row for each is no longer a picture.
@@ -31,7 +29,7 @@ def ladder(task: Record, width: float, name: str) -> Markup | None:
     best = headline(task)
     if not entries or best is None:
         return None
-    rows = _Rows(len(entries), width, narrow_row=44, wide_row=34, columns=(52.0, 124.0))
+    rows = Rows(len(entries), width, narrow_row=44, wide_row=34, columns=(52.0, 124.0))
     axes = rows.canvas_axes(name, [entry["auroc"] for entry in entries])
     axes.set_xlabel("AUROC (0.5 is a coin toss, 1 is perfect)" if not rows.narrow else "AUROC")
     axes.axvline(best["auroc"], color=Ink.PRIVATE, linewidth=1, dashes=(3, 3))
@@ -118,7 +116,7 @@ def dumbbell(gains: Sequence[SiteGain], width: float, name: str) -> Markup | Non
     if len(compared) > MOST_ROWS:
         shown = [*compared[:EXTREMES], None, *compared[-EXTREMES:]]
     drawn = [one for one in shown if one is not None]
-    rows = _Rows(len(shown), width, narrow_row=40, wide_row=27, columns=(76.0,))
+    rows = Rows(len(shown), width, narrow_row=40, wide_row=27, columns=(76.0,))
     axes = rows.canvas_axes(
         name, [value for one in drawn for value in (one.alone, one.together) if known(value)]
     )
@@ -172,7 +170,7 @@ def all_sites(gains: Sequence[SiteGain], name: str) -> Markup | None:
     bare(axes, "left", "bottom")
     alone = np.array([one.alone for one in compared], dtype=float)
     together = np.array([one.together for one in compared], dtype=float)
-    low, high = _limits([*alone, *together])
+    low, high = limits([*alone, *together])
     axes.plot([low, high], [low, high], color=Ink.MUTED, linewidth=1, dashes=(4, 3))
     axes.plot(alone, together, "o", color=Ink.PRIVATE, alpha=0.55, markersize=5, markeredgewidth=0)
     axes.set_xlim(low, high)
@@ -202,92 +200,6 @@ def all_sites(gains: Sequence[SiteGain], name: str) -> Markup | None:
     )
     gained = int((together > alone).sum())
     return canvas.svg(f"Scatter of {len(compared)} sites; {gained} lie above the diagonal")
-
-
-class _Rows:
-    """A picture with one row per model or site: its label, its place on the axis, its numbers.
-
-    On a narrow page the label stands above its row, on a wide one to its left.
-    """
-
-    canvas: Canvas
-    axes: Axes
-
-    def __init__(
-        self,
-        number: int,
-        width: float,
-        *,
-        narrow_row: float,
-        wide_row: float,
-        columns: tuple[float, ...],
-    ) -> None:
-        self.number = number
-        self.width = width
-        self.narrow = width < WIDE
-        self.height = narrow_row if self.narrow else wide_row
-        self.left = 8.0 if self.narrow else 196.0
-        self.columns = columns if self.narrow else tuple(18 + 1.1 * right for right in columns)
-
-    def canvas_axes(self, name: str, values: Sequence[float]) -> Axes:
-        """The axes, wide enough for the values."""
-        inner = self.height * self.number
-        self.canvas = Canvas(self.width, inner + 68, name)
-        self.axes = self.canvas.axes(
-            self.left, 26, self.width - self.left - self.columns[-1] - 2, inner
-        )
-        bare(self.axes, "bottom")
-        self.axes.set_ylim(self.number - 0.5, -0.5)
-        self.axes.set_yticks([])
-        self.axes.set_xlim(*_limits(values))
-        self.axes.xaxis.set_major_locator(MaxNLocator(3 if self.narrow else 6))
-        self.axes.grid(axis="x", color=Ink.GRID, linewidth=1, alpha=0.6)
-        self.axes.set_axisbelow(True)
-        return self.axes
-
-    def spot(self, y: int) -> float:
-        """The height at which a row's dots lie."""
-        return y + 0.2 if self.narrow else float(y)
-
-    def titles(self, *titles: str) -> None:
-        """Write what the columns of numbers are."""
-        for title, right in zip(titles, self.columns, strict=True):
-            write(
-                self.axes, title, -0.5, edge="right", shift=(right, 14), ink=Ink.MUTED, size=SMALL
-            )
-
-    def row(self, y: int, label: str, *numbers: str, bold: bool = False) -> None:
-        """Write a row's label and numbers."""
-        if self.narrow:
-            write(
-                self.axes,
-                shorten(label, 34),
-                y - 0.22,
-                edge="left",
-                shift=(4 - self.left, 0),
-                align="left",
-                bold=bold,
-            )
-        else:
-            write(
-                self.axes,
-                shorten(label, 26),
-                y,
-                edge="left",
-                shift=(-self.left, 0),
-                align="left",
-                bold=bold,
-            )
-        for at, (number, right) in enumerate(zip(numbers, self.columns, strict=True)):
-            ink = Ink.MUTED if at else Ink.TEXT
-            write(
-                self.axes, number, self.spot(y), edge="right", shift=(right, 0), ink=ink, bold=bold
-            )
-
-
-def _limits(values: Sequence[float]) -> tuple[float, float]:
-    pad = max(0.12 * (max(values) - min(values)), 0.005)
-    return max(min(values) - pad, 0.0), min(max(values) + pad, 1.0)
 
 
 _percents = FuncFormatter(lambda at, _: percent(at, 0))

@@ -10,10 +10,11 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup, escape
 
 from data_contracts.errors import GroundTruthError
-from experiments.report import curves, figures, findings, formats, gains
+from experiments.report import deployed, figures, findings, formats, gains
+from experiments.report.panels import Panel, shape_panels
+from experiments.report.rows import NARROW, WIDE
 
 SCHEMA_VERSION = 3
-STRONGEST = 6
 
 _HERE = Path(__file__).parent
 _URL = re.compile(r"https?://[^\s<>\"']*[^\s<>\"'.,;:)\]]")
@@ -51,16 +52,6 @@ def render(results: Mapping[str, Any], out: Path) -> Path:
 
 
 @dataclass(frozen=True, slots=True)
-class Panel:
-    """One picture among several: title, drawing (None: not assessed), text, and its numbers."""
-
-    title: str
-    svg: Markup | None
-    text: str
-    rows: Sequence[Record] = ()
-
-
-@dataclass(frozen=True, slots=True)
 class TaskSection:
     """A task's part of the page: its results, what they say, and its pictures."""
 
@@ -79,19 +70,40 @@ class TaskSection:
 
 
 def _page(results: Record) -> dict[str, Any]:
-    tables = sorted({table for site in results["sites"] for table in site["rows"]})
+    deployment = results["engine"] == "deployment"
     return {
         "results": results,
-        "tables": tables,
+        "not_run": findings.not_run(results),
+        "style": Markup((_HERE / "style.css").read_text(encoding="utf-8")),  # noqa: S704 - ours
+        "no_privacy": findings.NO_PRIVACY,
+        "deployed": deployment,
+        **(_of_network(results) if deployment else _of_experiment(results)),
+    }
+
+
+def _of_experiment(results: Record) -> dict[str, Any]:
+    """What the page of a run says that has all sites' tables at hand."""
+    return {
         "found_scope": findings.scope(results),
         "found_limits": findings.limits(results),
-        "not_run": findings.not_run(results),
+        "tables": sorted({table for site in results["sites"] for table in site["rows"]}),
         "sections": [
             _section(name, task, f"task-{number}")
             for number, (name, task) in enumerate(results["tasks"].items(), start=1)
         ],
-        "style": Markup((_HERE / "style.css").read_text(encoding="utf-8")),  # noqa: S704 - ours
-        "no_privacy": findings.NO_PRIVACY,
+    }
+
+
+def _of_network(results: Record) -> dict[str, Any]:
+    """What the page of a run over a network's own sites says."""
+    return {
+        "found_scope": deployed.scope(results),
+        "found_limits": deployed.limits(results),
+        "site_rows": deployed.site_rows(results),
+        "sections": [
+            deployed.section(results, name, f"task-{number}")
+            for number, name in enumerate(results["tasks"], start=1)
+        ],
     }
 
 
@@ -99,8 +111,6 @@ def _section(name: str, task: Record, anchor: str) -> TaskSection:
     sites = gains.site_gains(task)
     labels = {entry["model"]: entry["label"] for entry in task["ladder"]}
     limit = figures.reliability_limit(task)
-    strongest = findings.strongest(task, STRONGEST)
-    span = curves.common_span(strongest)
     return TaskSection(
         name=name,
         anchor=anchor,
@@ -117,26 +127,19 @@ def _section(name: str, task: Record, anchor: str) -> TaskSection:
             "privacy": findings.privacy(task),
         },
         ladder=(
-            figures.ladder(task, figures.WIDE, f"{anchor}-ladder-wide"),
-            figures.ladder(task, figures.NARROW, f"{anchor}-ladder-narrow"),
+            figures.ladder(task, WIDE, f"{anchor}-ladder-wide"),
+            figures.ladder(task, NARROW, f"{anchor}-ladder-narrow"),
         ),
         dumbbell=(
-            figures.dumbbell(sites, figures.WIDE, f"{anchor}-sites-wide"),
-            figures.dumbbell(sites, figures.NARROW, f"{anchor}-sites-narrow"),
+            figures.dumbbell(sites, WIDE, f"{anchor}-sites-wide"),
+            figures.dumbbell(sites, NARROW, f"{anchor}-sites-narrow"),
         ),
         scatter=figures.all_sites(sites, f"{anchor}-sites-all"),
         reliability=[
             _reliability(model, bins, labels, limit, f"{anchor}-reliability-{number}")
             for number, (model, bins) in enumerate(task["reliability"].items())
         ],
-        shapes=[
-            Panel(
-                title=shape["title"],
-                svg=curves.draw(shape, span, f"{anchor}-shape-{number}"),
-                text=_shape_text(shape),
-            )
-            for number, shape in enumerate(strongest)
-        ],
+        shapes=shape_panels(task, anchor),
         glass_box=findings.glass_box(task),
     )
 
@@ -160,14 +163,6 @@ def _reliability(
         ),
         rows=bins,
     )
-
-
-def _shape_text(shape: Record) -> str:
-    text = findings.extremes(shape)
-    levels = len(shape["levels"] or [])
-    if shape["kind"] == "category" and levels > curves.MOST_LEVELS:
-        text += f" The {curves.MOST_LEVELS} most frequent of {levels} levels are drawn."
-    return text
 
 
 def _environment() -> Environment:

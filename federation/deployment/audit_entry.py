@@ -5,11 +5,12 @@ errors of ours, which never repeat a value from data, are put in words; of any o
 class is kept. Everything else is an identifier, a digest, a count or a date.
 """
 
+import contextlib
 import re
 import sys
 from collections.abc import Mapping
 from enum import StrEnum
-from typing import Final, TypedDict
+from typing import Final, TypedDict, cast
 
 from data_contracts.errors import GroundTruthError
 from data_contracts.vocabulary import PSEUDONYM_PATTERN
@@ -60,6 +61,7 @@ class Event(StrEnum):
     APP_REJECTED = "app rejected"
     REQUEST_ANSWERED = "request answered"
     REQUEST_REFUSED = "request refused by policy"
+    REQUEST_FAILED = "request failed"
     RUN_STARTED = "run started"
     RUN_RESUMED = "run resumed"
     RUN_FINISHED = "run finished"
@@ -76,7 +78,8 @@ class Event(StrEnum):
         """How it ended for who wanted something: done, refused or failed."""
         if self in (Event.APP_REJECTED, Event.REQUEST_REFUSED):
             return "refused"
-        return "failed" if self in (Event.RUN_FAILED, Event.SITE_DROPPED) else "done"
+        failed = (Event.REQUEST_FAILED, Event.RUN_FAILED, Event.SITE_DROPPED)
+        return "failed" if self in failed else "done"
 
 
 _NEEDED: Final[Mapping[Event, tuple[str, ...]]] = {
@@ -158,6 +161,15 @@ def checked(event: Event, fields: Mapping[str, object]) -> dict[str, object]:
     if missing := [name for name in _NEEDED.get(event, ()) if name not in fields]:
         raise AuditEntryError(f"an entry {event.value!r} must say its {', '.join(missing)}")
     return {name: _value(name, value) for name, value in fields.items()}
+
+
+def fitting(values: Mapping[str, object]) -> Fields:
+    """Those of some values, from whoever, that an entry can hold."""
+    found: dict[str, object] = {}
+    for name, value in values.items():
+        with contextlib.suppress(AuditEntryError):
+            found[name] = _value(name, value)
+    return cast(Fields, found)
 
 
 def _value(name: str, value: object) -> object:

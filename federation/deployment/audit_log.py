@@ -54,7 +54,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final, NoReturn, Unpack
 
-from data_contracts.manifest import MANIFEST_NAME
+from data_contracts.manifest import MANIFEST_NAME, SiteManifest
 from data_contracts.vocabulary import PSEUDONYM_PATTERN
 from federation.deployment.audit_entry import (
     AuditEntryError,
@@ -187,7 +187,7 @@ class AuditLog:
             {
                 "seq": last.seq + 1,
                 "time": _stamp(datetime.now(UTC)),
-                "user": _user(),
+                "user": user_name(),
                 "actor": self._actor,
                 "event": event,
                 "outcome": event.outcome,
@@ -210,6 +210,15 @@ def audit_file(path: Path) -> Path:
     if (path / MANIFEST_NAME).exists():
         return state_folder(path / MANIFEST_NAME) / AUDIT_FILE
     return path / AUDIT_FILE if path.is_dir() else path
+
+
+def site_log(path: Path) -> AuditLog:
+    """The log of a site, named by its folder or its site.toml.
+
+    Raises:
+        ManifestError: The site.toml cannot be used.
+    """
+    return AuditLog(audit_file(path), f"site {SiteManifest.load(path).name}")
 
 
 def entries(file: Path) -> Iterator[Entry]:
@@ -295,7 +304,7 @@ def show(
             yield {**body, "hash": entry.hash}
 
 
-def _user() -> str:
+def user_name() -> str:
     """Name of the user whose rights this process has; unlike $USER nobody can choose it."""
     try:
         return printable(pwd.getpwuid(os.geteuid()).pw_name, 64)

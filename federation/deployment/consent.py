@@ -9,7 +9,6 @@ state/bundles/<sha256>.fab      the bundles themselves
 """
 
 import fcntl
-import getpass
 import json
 import re
 from collections.abc import Iterator
@@ -17,14 +16,18 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Final, Literal
+from typing import Any, Final, Literal, get_args
 
 from data_contracts.errors import GroundTruthError
+from federation.deployment.audit_entry import Event
+from federation.deployment.audit_log import site_log, user_name
 from federation.deployment.bundles import Bundle, BundleError
 from federation.private_files import private_folder, write_whole
+from federation.run_state import state_folder
 from federation.site import SitePolicyError
 
-Decision = Literal["approved", "rejected", "undecided"]
+Verdict = Literal["approved", "rejected"]
+Decision = Literal[Verdict, "undecided"]
 
 _FOLDER: Final = "bundles"
 _MOST_UNDECIDED: Final = 10
@@ -61,24 +64,33 @@ class Offer:
 
 
 class Consent:
-    """What a site has decided on app bundles.
+    """What a site has decided on app bundles; what cannot stand in its audit log is not done.
 
     Args:
-        state: The site's state folder.
+        manifest_file: The site's site.toml.
     """
 
-    def __init__(self, state: Path) -> None:
-        self._folder = state / _FOLDER
+    def __init__(self, manifest_file: Path) -> None:
+        self._folder = state_folder(manifest_file) / _FOLDER
         self._file = self._folder / "consent.json"
+        self._log = site_log(manifest_file)
 
     def offers(self) -> tuple[Offer, ...]:
         """All that the site knows, the latest first."""
         with self._locked() as known:
             return tuple(sorted(known.values(), key=lambda offer: offer.seen, reverse=True))
 
+    def add(self, bundle: Bundle) -> Offer:
+        """Keep a bundle that people at the site bring."""
+        with self._locked() as known:
+            self._keep(bundle)
+            return known.setdefault(bundle.sha256, Offer(bundle.sha256, _now()))
+
     def offer(self, bundle: Bundle, plan: str) -> Offer:
         """Keep a bundle that a run brings, whatever is decided on it."""
         with self._locked() as known:
+            if bundle.sha256 not in known:
+                self._log.append(Event.APP_OFFERED, app=bundle.sha256)
             offer = known.get(bundle.sha256) or Offer(bundle.sha256, _now())
             known[bundle.sha256] = replace(offer, plan=plan)
             self._keep(bundle)
@@ -100,7 +112,7 @@ class Consent:
                 "`reject` decides"
             )
 
-    def decide(self, sha256: str, decision: Decision) -> Offer:
+    def decide(self, sha256: str, decision: Verdict) -> Offer:
         """Approve or reject a bundle that the site knows.
 
         Args:
@@ -117,10 +129,9 @@ class Consent:
                     f"{len(found)} app bundles of this site begin with {sha256[:64]!r}; name one "
                     "by eight or more digits of its SHA-256, see `groundtruth site apps`"
                 )
-            offer = replace(
-                known[found[0]], decision=decision, decided=_now(), by=getpass.getuser()
-            )
-            known[found[0]] = offer
+            offer = replace(known[found[0]], decision=decision, decided=_now(), by=user_name())
+            self._log.append(_EVENTS[decision], app=offer.sha256)
+            known[offer.sha256] = offer
             return offer
 
     def bundle(self, sha256: str) -> Bundle:
@@ -148,6 +159,7 @@ class Consent:
     @contextmanager
     def _locked(self) -> Iterator[dict[str, Offer]]:
         """All offers; changes are written when the block ends well."""
+        private_folder(self._folder.parent)
         private_folder(self._folder)
         with (self._folder / ".lock").open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
@@ -161,10 +173,12 @@ class Consent:
     def _read(self) -> dict[str, Offer]:
         try:
             rows = json.loads(self._file.read_text(encoding="utf-8"))
-            offers = [Offer(**row) for row in rows]
+            offers = [_offer(row) for row in rows]
         except FileNotFoundError:
             return {}
-        except (ValueError, TypeError):
+        except OSError as error:
+            raise ConsentError(f"{self._file} cannot be read: {error.strerror}") from None
+        except (ValueError, TypeError, RecursionError):
             raise ConsentError(
                 f"{self._file} is damaged, so nothing counts as approved. Move it aside and "
                 "approve anew"
@@ -173,7 +187,7 @@ class Consent:
 
     def _keep(self, bundle: Bundle) -> None:
         file = self._folder / f"{bundle.sha256}.fab"
-        if not file.exists():
+        if not file.exists() or file.read_bytes() != bundle.content:
             write_whole(file, bundle.content, mode=0o600)
 
     def _forget(self, known: dict[str, Offer]) -> None:
@@ -183,6 +197,26 @@ class Consent:
         for offer in undecided[_MOST_UNDECIDED:]:
             del known[offer.sha256]
             (self._folder / f"{offer.sha256}.fab").unlink(missing_ok=True)
+
+
+_EVENTS: Final = {"approved": Event.APP_APPROVED, "rejected": Event.APP_REJECTED}
+
+
+def _offer(row: dict[str, Any]) -> Offer:
+    """An offer as it was written.
+
+    Raises:
+        ValueError, TypeError: It was not.
+    """
+    offer = Offer(**row)
+    texts = all(isinstance(value, str) for value in row.values())
+    if not (
+        texts
+        and re.fullmatch("[0-9a-f]{64}", offer.sha256)
+        and offer.decision in get_args(Decision)
+    ):
+        raise ValueError
+    return offer
 
 
 def _now() -> str:

@@ -9,10 +9,13 @@ from pathlib import Path
 from typing import Final
 
 from cryptography import x509
+from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from data_contracts.errors import GroundTruthError
 from federation.deployment.addresses import Address
+from federation.deployment.audit_entry import Event
+from federation.deployment.audit_log import AuditLog
 from federation.deployment.certificates import (
     CertificateError,
     Issued,
@@ -106,6 +109,7 @@ class Coordinator(CoordinatorFolder):
         made._renew_server()
         made.invite(invited)
         made.members_file.touch()
+        made.log.append(Event.NETWORK_CREATED, network=network, certificate=_sha256(made.authority))
         # Last: a folder that has it is complete.
         write_whole(made.settings_file, settings.text().encode())
         return made
@@ -214,8 +218,15 @@ class Coordinator(CoordinatorFolder):
         invited = [Invited(site, role) for site, role in self.invited().items()]
         if authority:
             self._renew_authority()
+            self._log_renewal(self.authority)
         self._renew_server()
+        self._log_renewal(self.server)
         return self.invite(invited)
+
+    @property
+    def log(self) -> AuditLog:
+        """The coordinator's audit log."""
+        return AuditLog(self.audit_log, "coordinator")
 
     @property
     def authority(self) -> x509.Certificate:
@@ -278,6 +289,10 @@ class Coordinator(CoordinatorFolder):
         private_folder(self.state)
         write_whole(self.runtime_secret, secrets.token_bytes(_SECRET_BYTES), mode=0o600)
 
+    def _log_renewal(self, made: x509.Certificate) -> None:
+        until = f"{made.not_valid_after_utc:%Y-%m-%d}"
+        self.log.append(Event.CERTIFICATE_RENEWED, certificate=_sha256(made), until=until)
+
     def _write_pair(self, certificate: Path, key: Path, made: Issued) -> None:
         private_folder(key.parent)
         write_whole(key, made.key, mode=0o600)
@@ -295,6 +310,10 @@ class Coordinator(CoordinatorFolder):
             "the secret without which nobody starts apps here",
             f"{renew}`",
         )
+
+
+def _sha256(certificate: x509.Certificate) -> str:
+    return certificate.fingerprint(SHA256()).hex()
 
 
 def _content(certificate: Path) -> bytes:

@@ -13,6 +13,7 @@ from cryptography.hazmat.primitives.serialization import (
     load_ssh_public_key,
 )
 
+from federation.deployment.audit_entry import Event
 from federation.deployment.certificates import days_left
 from federation.deployment.coordinator import Coordinator, CoordinatorError
 from federation.deployment.members import Members
@@ -42,7 +43,14 @@ def serve(
     """
     with only_one(coordinator.state, "coordinator"):
         service = _Service(coordinator, say)
-        Supervisor(service.processes, coordinator.state, tick=service.look_after, say=say).run(stop)
+        supervisor = Supervisor(
+            service.processes, coordinator.state, tick=service.look_after, say=say
+        )
+        coordinator.log.append(Event.SERVICE_STARTED)
+        try:
+            supervisor.run(stop)
+        finally:
+            coordinator.log.append(Event.SERVICE_STOPPED, restarts=supervisor.restarts)
 
 
 def superlink_of(coordinator: Coordinator) -> SuperLink:

@@ -2,6 +2,7 @@
 
 import json
 import os
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 from datetime import UTC, datetime
 from pathlib import Path
@@ -13,6 +14,7 @@ from federation.deployment.audit_log import AuditLog
 from federation.deployment.bundles import installed_bundle
 from federation.deployment.coordinator import Coordinator
 from federation.deployment.coordinator_service import site_nodes, superlink_of
+from federation.deployment.superlink import SuperLink
 from federation.deployment.supervisor import is_held, only_one
 from federation.exchange import Patience
 from federation.identity import Registry
@@ -33,7 +35,7 @@ class Deployed:
     def __init__(self, coordinator: Coordinator) -> None:
         self._coordinator = coordinator
         self._link = superlink_of(coordinator)
-        self._log = AuditLog(coordinator.audit_log, "coordinator")
+        self._log = coordinator.log
         self._held = ExitStack()
 
     def __enter__(self) -> "Deployed":
@@ -63,7 +65,7 @@ class Deployed:
         earlier = Checkpoint.read(checkpoint) if checkpoint.exists() else None
         bundle = installed_bundle()
         registry = Registry.load(self._coordinator.peers_file)
-        nodes = {node.node_id: site for site, node in self._nodes().items()}
+        self._link.wait(patience.quorum_seconds)
         seen = _Seen(self._log, plan, bundle.sha256, earlier)
 
         def keep(now: Checkpoint) -> None:
@@ -78,7 +80,7 @@ class Deployed:
                     plan,
                     registry=registry,
                     patience=patience,
-                    members=nodes,
+                    members=_NodeNames(self._coordinator, self._link),
                     keep=keep,
                     earlier=earlier,
                 )
@@ -87,9 +89,6 @@ class Deployed:
             raise
         seen.finished(result)
         return result
-
-    def _nodes(self) -> dict[str, Any]:
-        return site_nodes(self._coordinator, self._link)
 
     def _show(self, plan: RunPlan, now: Checkpoint, folder: Path) -> None:
         """Let `groundtruth coordinator status` see how far the run is."""
@@ -118,6 +117,26 @@ def progress(coordinator: Coordinator) -> dict[str, Any] | None:
     except (OSError, ValueError):
         return None
     return shown
+
+
+class _NodeNames(Mapping[int, str]):
+    """Node -> member, looked up anew where a node is unknown: members come while a run waits."""
+
+    def __init__(self, coordinator: Coordinator, link: SuperLink) -> None:
+        self._coordinator, self._link = coordinator, link
+        self._known: dict[int, str] = {}
+
+    def __getitem__(self, node: int) -> str:
+        if node not in self._known:
+            nodes = site_nodes(self._coordinator, self._link)
+            self._known = {each.node_id: site for site, each in nodes.items()}
+        return self._known[node]
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(self._known)
+
+    def __len__(self) -> int:
+        return len(self._known)
 
 
 class _Seen:

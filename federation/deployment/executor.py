@@ -4,14 +4,14 @@
 
 Before any code of a bundle runs, the release that is installed here reads the run's plan, holds it
 against the site's policy, and the bundle against the site's consent. What is refused never starts;
-the coordinator is told why in words that depend on no row.
+the coordinator is told why in words that depend on no row. Whatever the answer is, it leaves only
+after an entry about it is in the site's audit log.
 """
 
+import hashlib
 import logging
-import shutil
-import subprocess
+import queue
 import sys
-import tempfile
 import threading
 import time
 from pathlib import Path
@@ -20,19 +20,19 @@ from typing import Final
 import httpx
 from flwr.app import ConfigRecord, Context, Error, Message, MessageType, RecordDict
 from flwr.common.constant import ErrorCode
-from flwr.common.serde import context_to_proto, message_from_proto, message_to_proto
-from flwr.proto.message_pb2 import Message as MessageProto
 from flwr.supercore.constant import TaskType
 
-from data_contracts.errors import GroundTruthError
 from data_contracts.manifest import SiteManifest
-from federation.deployment import app_process
-from federation.deployment.bundles import Bundle
+from federation.deployment.app import App, AppEndedError
+from federation.deployment.audit_entry import Event, Fields
+from federation.deployment.audit_log import site_log
+from federation.deployment.bundles import Bundle, BundleError
 from federation.deployment.consent import Consent
-from federation.deployment.runtime import Runtime, Task
+from federation.deployment.request_facts import request_facts
+from federation.deployment.runtime import MessageLostError, Runtime, Task
 from federation.deployment.supervisor import stop_on_signals
 from federation.plan import RunPlan
-from federation.run_state import state_folder
+from federation.settings import ConfigError
 from federation.site import SitePolicyError, check_policy
 
 logger = logging.getLogger("groundtruth.executor")
@@ -40,49 +40,8 @@ logger = logging.getLogger("groundtruth.executor")
 _POLL_SECONDS: Final = 0.2
 _LONGEST_ANSWER_SECONDS: Final = 3600.0
 _IDLE_SECONDS: Final = 900.0
-
-
-class AppProcess:
-    """A running process with one bundle's app; see `app_process.py`.
-
-    Args:
-        bundle: The bundle, which was approved.
-    """
-
-    def __init__(self, bundle: Bundle) -> None:
-        self.sha256 = bundle.sha256
-        self.used = time.monotonic()
-        self._folder = Path(tempfile.mkdtemp(prefix="groundtruth-app-"))
-        bundle.unpack(self._folder)
-        self._process = subprocess.Popen(  # noqa: S603 - our interpreter and our own file
-            [sys.executable, "-I", app_process.__file__, str(self._folder)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            cwd=self._folder,
-        )
-
-    def answer(self, message: Message, context: Context) -> Message | None:
-        """The app's reply; None if the process ended, or was ended after an hour."""
-        assert self._process.stdin is not None  # noqa: S101 - both are pipes
-        assert self._process.stdout is not None  # noqa: S101
-        watch = threading.Timer(_LONGEST_ANSWER_SECONDS, self._process.kill)
-        watch.start()
-        try:
-            for content in (message_to_proto(message), context_to_proto(context)):
-                app_process.send(self._process.stdin, content.SerializeToString())
-            wire = app_process.receive(self._process.stdout)
-        except BrokenPipeError:
-            wire = None
-        finally:
-            watch.cancel()
-            self.used = time.monotonic()
-        return None if wire is None else message_from_proto(MessageProto.FromString(wire))
-
-    def end(self) -> None:
-        """End the process and remove its files."""
-        self._process.kill()
-        self._process.communicate()
-        shutil.rmtree(self._folder, ignore_errors=True)
+_LONGEST_PLAN: Final = 200_000
+"""Characters; a plan of 254 sites has a tenth of them."""
 
 
 class Executor:
@@ -91,51 +50,97 @@ class Executor:
     Args:
         manifest_file: The site's site.toml.
         runtime: The SuperNode's runtime interface.
+        longest_answer: Seconds that an app may take for one message.
+        idle: Seconds without a message after which an app's process is ended.
+
+    Raises:
+        ManifestError: The site.toml cannot be used.
     """
 
-    def __init__(self, manifest_file: Path, runtime: Runtime) -> None:
+    def __init__(
+        self,
+        manifest_file: Path,
+        runtime: Runtime,
+        *,
+        longest_answer: float = _LONGEST_ANSWER_SECONDS,
+        idle: float = _IDLE_SECONDS,
+    ) -> None:
         self._manifest_file = manifest_file
         self._runtime = runtime
-        self._consent = Consent(state_folder(manifest_file))
-        self._app: AppProcess | None = None
+        self._longest_answer, self._idle = longest_answer, idle
+        self._site = SiteManifest.load(manifest_file).name
+        self._consent = Consent(manifest_file)
+        self._log = site_log(manifest_file)
+        self._app: App | None = None
+        self._here: queue.SimpleQueue[tuple[Task, Message, Context, bytes]] = queue.SimpleQueue()
+
+    def __enter__(self) -> "Executor":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._end_app()
 
     def serve(self, stop: threading.Event) -> None:
-        """Answer until told to stop."""
-        try:
-            while not stop.is_set():
-                if not self._answer_one():
-                    self._end_idle()
-                    stop.wait(_POLL_SECONDS)
-        finally:
-            self._end_app()
+        """Answer until told to stop: one message at a time, while others are on their way.
+
+        A message of a run that has ended meanwhile never comes, and must not hold up the next one.
+        """
+        while not stop.is_set():
+            if (task := self._acquired()) is not None:
+                threading.Thread(target=self._fetch, args=(task,), daemon=True).start()
+            try:
+                here = self._here.get(timeout=_POLL_SECONDS)
+            except queue.Empty:
+                self.end_idle()
+            else:
+                self._carry_out(*here)
 
     def reply(self, message: Message, context: Context, content: bytes) -> Message:
-        """The reply to one message, by the app bundle whose bytes these are, or a refusal."""
-        manifest = SiteManifest.load(self._manifest_file)
-        try:
-            bundle = self._admitted(manifest, context, content)
-        except GroundTruthError as error:
-            return _refusal(manifest, message, error)
-        context.node_config = {"site": str(self._manifest_file)}
-        if self._app is None or self._app.sha256 != bundle.sha256:
-            self._end_app()
-            self._app = AppProcess(bundle)
-        if (reply := self._app.answer(message, context)) is not None:
-            return reply
-        self._end_app()
-        logger.error("the app process of bundle %s ended without a reply", bundle.sha256)
-        return _failure(message, manifest.name, ErrorCode.CLIENT_APP_CRASHED)
+        """The reply to one message, by the app bundle whose bytes these are.
 
-    def _admitted(self, manifest: SiteManifest, context: Context, content: bytes) -> Bundle:
-        """The bundle, if it and the run may touch this site's data.
+        Where the site refuses, or cannot answer, the reply says so; nothing is raised.
+        """
+        facts = request_facts(message) | Fields(app=hashlib.sha256(content).hexdigest())
+        try:
+            try:
+                bundle = self._admitted(context, content, facts)
+            except (SitePolicyError, BundleError, ConfigError) as error:
+                facts["reason"] = error
+                self._log.append(Event.REQUEST_REFUSED, **facts)
+                return self._refusal(message, str(error))
+            reply = self._answer(bundle, message, context)
+            if reply.has_error():
+                self._log.append(Event.REQUEST_FAILED, **facts)
+            elif _declined(reply):
+                facts["reason"] = SitePolicyError(_BY_APP)
+                self._log.append(Event.REQUEST_REFUSED, **facts)
+            else:
+                self._log.append(Event.REQUEST_ANSWERED, **facts)
+        except Exception:
+            # Whatever it is, the coordinator learns that it failed and the site why.
+            logger.exception("a message could not be answered")
+            return self._failure(message, ErrorCode.CLIENT_APP_RAISED_EXCEPTION)
+        return reply
+
+    def end_idle(self) -> None:
+        """End the app's process if nobody has asked it anything for long."""
+        if self._app is not None and time.monotonic() - self._app.used > self._idle:
+            self._end_app()
+
+    def _admitted(self, context: Context, content: bytes, facts: Fields) -> Bundle:
+        """The bundle, if it and the run may touch this site's data; the plan joins the facts.
 
         Raises:
-            GroundTruthError: They may not. The message depends on no row.
+            SitePolicyError, BundleError, ConfigError: They may not. The message depends on no row.
         """
+        manifest = SiteManifest.load(self._manifest_file)
+        text = context.run_config.get("plan")
+        if not isinstance(text, str) or len(text) > _LONGEST_PLAN:
+            raise ConfigError(f"a run brings its plan, a text of {_LONGEST_PLAN:,} signs at most")
         bundle = Bundle.read(content)
-        plan_text = str(context.run_config.get("plan", ""))
-        self._consent.require(bundle, plan_text, site=manifest.name)
-        plan = RunPlan.from_json(plan_text)
+        self._consent.require(bundle, text, site=manifest.name)
+        plan = RunPlan.from_json(text)
+        facts["plan"], facts["task"] = plan.digest, plan.task
         if plan.noise_seed is not None:
             raise SitePolicyError(
                 f"site {manifest.name} draws its noise itself; a plan with noise_seed is for "
@@ -144,56 +149,78 @@ class Executor:
         check_policy(manifest, plan)
         return bundle
 
-    def _answer_one(self) -> bool:
-        """Answer a message that waits; False if there is none."""
+    def _answer(self, bundle: Bundle, message: Message, context: Context) -> Message:
+        """What the bundle's app says; a process that ends over it is replaced at the next one."""
+        context.node_config = {"site": str(self._manifest_file)}
+        if self._app is None or self._app.sha256 != bundle.sha256:
+            self._end_app()
+            self._app = App(bundle, self._longest_answer)
         try:
-            task = self._runtime.acquire(TaskType.CLIENT_APP)
-            if task is None:
-                return False
-            with task:
-                self._carry_out(task)
+            return self._app.answer(message, context)
+        except AppEndedError as error:
+            logger.error("%s", error)
+            self._end_app()
+            return self._failure(message, ErrorCode.CLIENT_APP_CRASHED)
+
+    def _acquired(self) -> Task | None:
+        try:
+            return self._runtime.acquire(TaskType.CLIENT_APP)
         except httpx.HTTPError as error:
             logger.warning("no connection to the SuperNode: %s", error)
-            return False
-        return True
+            return None
 
-    def _carry_out(self, task: Task) -> None:
-        context, _, bundle = task.pull()
-        message = task.pull_message(context)
+    def _fetch(self, task: Task) -> None:
+        """Take a message over from the SuperNode, in a thread of its own."""
         try:
-            reply = self.reply(message, context, bundle.content)
-        except Exception:
-            # Whatever it is, the coordinator learns that it failed and the site why.
-            logger.exception("a message could not be answered")
-            name = SiteManifest.load(self._manifest_file).name
-            reply = _failure(message, name, ErrorCode.CLIENT_APP_RAISED_EXCEPTION)
-        task.push_message(reply, context)
-        task.finish()
+            task.begin()
+            context, _, bundle = task.pull()
+            self._here.put((task, task.pull_message(context), context, bundle.content))
+        except (httpx.HTTPError, MessageLostError) as error:
+            _give_up(task, error)
 
-    def _end_idle(self) -> None:
-        if self._app is not None and time.monotonic() - self._app.used > _IDLE_SECONDS:
-            self._end_app()
+    def _carry_out(self, task: Task, message: Message, context: Context, content: bytes) -> None:
+        try:
+            task.push_message(self.reply(message, context, content), context)
+            task.finish()
+        except httpx.HTTPError as error:
+            _give_up(task, error)
+        else:
+            task.end()
 
     def _end_app(self) -> None:
         if self._app is not None:
             self._app.end()
             self._app = None
 
+    def _refusal(self, message: Message, why: str) -> Message:
+        """A reply that says why the site takes no part."""
+        words = f"refused by policy: {why}"
+        logger.warning("%s", words)
+        if message.metadata.message_type == MessageType.QUERY:
+            role = SiteManifest.load(self._manifest_file).role
+            said = ConfigRecord({"site": self._site, "role": role, "refusal": words})
+            return Message(RecordDict({"config": said}), reply_to=message)
+        reason = f"{SitePolicyError}:<'site {self._site} {words}'>"
+        return Message(Error(ErrorCode.MOD_FAILED_PRECONDITION, reason), reply_to=message)
 
-def _refusal(manifest: SiteManifest, message: Message, error: GroundTruthError) -> Message:
-    """A reply that says why a site takes no part."""
-    words = f"refused by policy: {error}"
-    logger.warning("%s", words)
-    if message.metadata.message_type == MessageType.QUERY:
-        said = ConfigRecord({"site": manifest.name, "role": manifest.role, "refusal": words})
-        return Message(RecordDict({"config": said}), reply_to=message)
-    reason = f"{SitePolicyError}:<'site {manifest.name} {words}'>"
-    return Message(Error(ErrorCode.MOD_FAILED_PRECONDITION, reason), reply_to=message)
+    def _failure(self, message: Message, code: int) -> Message:
+        reason = f"site {self._site} could not answer; the reason is in its own log"
+        return Message(Error(code, reason), reply_to=message)
 
 
-def _failure(message: Message, site: str, code: int) -> Message:
-    reason = f"site {site} could not answer; the reason is in its own log"
-    return Message(Error(code, reason), reply_to=message)
+def _give_up(task: Task, error: Exception) -> None:
+    """The coordinator asks again where it still wants an answer."""
+    logger.warning("a message was given up: %s", type(error).__name__)
+    task.end()
+
+
+_BY_APP: Final = "the app itself has refused; the coordinator was told why"
+
+
+def _declined(reply: Message) -> bool:
+    """Whether an app that was greeted takes no part, for reasons of the budget or of the plan."""
+    said = reply.content.get("config")
+    return isinstance(said, ConfigRecord) and "refusal" in said
 
 
 def main(arguments: list[str]) -> None:
@@ -204,7 +231,8 @@ def main(arguments: list[str]) -> None:
     runtime = Runtime(address, Path(secret_file).read_bytes())
     stop = threading.Event()
     stop_on_signals(stop)
-    Executor(Path(manifest_file), runtime).serve(stop)
+    with Executor(Path(manifest_file), runtime) as executor:
+        executor.serve(stop)
 
 
 if __name__ == "__main__":

@@ -20,6 +20,7 @@ from typing import Final
 import tomli_w
 
 from data_contracts.errors import GroundTruthError
+from federation.deployment.audit_entry import Event
 from federation.deployment.coordinator import Coordinator
 from federation.deployment.handed_files import decoded
 from federation.deployment.invitation import (
@@ -103,7 +104,7 @@ class Member:
 
 
 class Members:
-    """The members of a coordinator's network.
+    """The members of a coordinator's network; what cannot stand in its audit log is not done.
 
     Args:
         coordinator: The coordinator.
@@ -111,6 +112,7 @@ class Members:
 
     def __init__(self, coordinator: Coordinator) -> None:
         self._coordinator = coordinator
+        self._log = coordinator.log
 
     def all(self) -> dict[str, Member]:
         """Every site that was ever admitted, by name.
@@ -162,6 +164,7 @@ class Members:
                 raise AdmissionError(_already(before))
             member = _member(request, before)
             _check_keys(member, members.values())
+            self._log.append(Event.SITE_ADMITTED, site=member.site, key=member.fingerprint)
             members[member.site] = member
         return member
 
@@ -179,6 +182,7 @@ class Members:
                 raise UnknownMemberError(
                     f"{site[:32]!r} is no member; members are {', '.join(known) or 'none yet'}"
                 )
+            self._log.append(Event.SITE_REVOKED, site=site, key=member.fingerprint)
             members[site] = replace(member, revoked=_today())
         return members[site]
 

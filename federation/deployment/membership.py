@@ -30,6 +30,8 @@ from data_contracts.errors import GroundTruthError
 from data_contracts.intake import read_tables
 from data_contracts.manifest import MANIFEST_NAME, SiteManifest
 from federation.declared_patients import declared_patients, rounded
+from federation.deployment.audit_entry import Event
+from federation.deployment.audit_log import site_log
 from federation.deployment.certificates import (
     authority_fingerprint,
     days_left,
@@ -174,6 +176,8 @@ def join(
         release=release(),
         group=manifest.group,
     ).signed(identity)
+    told = fingerprint(identity.public_key)
+    site_log(site_folder).append(Event.INVITATION_JOINED, network=invitation.network, key=told)
     write_whole(state / AUTHORITY_FILE, invitation.authority.encode())
     kept = {
         "network": invitation.network,
@@ -185,7 +189,7 @@ def join(
     write_whole(state / COORDINATOR_FILE, tomli_w.dumps(kept).encode())
     file = state.parent / f"{manifest.name}{REQUEST_SUFFIX}"
     request.write(file)
-    return Joined(request, file, authority, fingerprint(identity.public_key))
+    return Joined(request, file, authority, told)
 
 
 def _check_authority(invitation: Invitation, state: Path, *, accept_changes: bool) -> str:

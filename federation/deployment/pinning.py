@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import Final
 
 from data_contracts.manifest import SiteManifest
+from federation.deployment.audit_entry import Event
+from federation.deployment.audit_log import site_log
 from federation.deployment.membership import ChangedKeyError, MembershipError, state_of
 from federation.identity import IDENTITY_FILE, REGISTRY_FILE, Identity, Registry, fingerprint
 
@@ -70,6 +72,7 @@ def pin(site_folder: Path, peers_file: Path, *, accept_changes: bool = False) ->
             "these sites and compare the new fingerprint aloud; if all agree, pin again with "
             "--accept-changes. Otherwise somebody is posing as them: pin nothing, and tell them"
         )
+    site_log(site_folder).append(Event.PEERS_PINNED, sites=len(registry.keys))
     removed = tuple(sorted(pinned.keys() - registry.keys))
     gone = {peer: key for peer, key in known.items() if peer not in registry.keys}
     if gone:

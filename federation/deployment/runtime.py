@@ -41,6 +41,7 @@ from flwr.supercore.inflatable.inflatable_protobuf_utils import (
     make_push_object_fn_protobuf,
 )
 from flwr.supercore.inflatable.inflatable_utils import (
+    ObjectPullError,
     pull_and_inflate_object_from_tree,
     push_objects,
 )
@@ -53,8 +54,15 @@ from flwr.supercore.protobuf.client import ProtobufClientInterceptor
 from flwr.supercore.run import Run
 from flwr.supercore.runtime import RuntimeHttpClient
 
+from data_contracts.errors import GroundTruthError
+
 _PROTECTED: Final = frozenset({"/flwr.proto.Runtime/AcquireTask"})
 _HEARTBEAT_SECONDS: Final = 10.0
+_MESSAGE_SECONDS: Final = 120.0
+
+
+class MessageLostError(GroundTruthError):
+    """A message that Flower announced does not come, as when its run has ended."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +105,7 @@ class Runtime:
 
 
 class Task:
-    """A task that is ours; alive as long as the `with` block lasts.
+    """A task that is ours, from `begin` to `end`, or in a `with` block.
 
     Attributes:
         token: Shows Flower that it is ours.
@@ -114,10 +122,18 @@ class Task:
         self._heart = threading.Thread(target=self._beat, daemon=True)
 
     def __enter__(self) -> "Task":
-        self._heart.start()
+        self.begin()
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.end()
+
+    def begin(self) -> None:
+        """Tell Flower from now on that it is at work."""
+        self._heart.start()
+
+    def end(self) -> None:
+        """Tell Flower so no longer, and hang up."""
         self._done.set()
         self._heart.join()
         self._client.close()
@@ -129,18 +145,26 @@ class Task:
         return context_from_proto(given.context), run, bundle
 
     def pull_message(self, context: Context) -> Message:
-        """The message that a ClientApp is to answer."""
+        """The message that a ClientApp is to answer.
+
+        Raises:
+            MessageLostError: It has not come after two minutes.
+        """
         node, run = Node(node_id=context.node_id), context.run_id
         given = self._client.PullMessages(PullAppMessagesRequest())
-        tree = given.message_object_trees[0]
-        message = pull_and_inflate_object_from_tree(
-            tree,
-            make_pull_object_fn_protobuf(self._client.PullObject, node, run),
-            make_confirm_message_received_fn_protobuf(
-                self._client.ConfirmMessageReceived, node, run
-            ),
-            return_type=Message,
-        )
+        try:
+            tree = given.message_object_trees[0]
+            message = pull_and_inflate_object_from_tree(
+                tree,
+                make_pull_object_fn_protobuf(self._client.PullObject, node, run),
+                make_confirm_message_received_fn_protobuf(
+                    self._client.ConfirmMessageReceived, node, run
+                ),
+                return_type=Message,
+                max_time=_MESSAGE_SECONDS,
+            )
+        except (IndexError, ObjectPullError):
+            raise MessageLostError("a message was announced and did not come") from None
         # A message travels without its id, which is that of its content.
         message.metadata.__dict__["_message_id"] = tree.object_id
         return message

@@ -29,6 +29,11 @@ _DISTRIBUTION = "shared-ground-truth"
 _PATH = re.compile(r"(/[A-Za-z0-9._+@-]+)+")
 _USER = re.compile(r"[a-z_][a-z0-9_-]{0,30}")  # useradd(8)
 _VERSION = re.compile(r"[0-9A-Za-z.+!]+")  # PEP 440
+_PROXY_FILES = {
+    "nginx.conf": "nginx.conf.j2",
+    "groundtruth-proxy.service": "groundtruth-proxy.service.j2",
+}
+_IMAGE_FILES = {"Dockerfile": "Dockerfile.j2"}
 _HOMES = (Path("/home"), Path("/root"), Path("/run/user"))  # systemd.exec(5), ProtectHome=
 
 
@@ -77,6 +82,12 @@ class CoordinatorService:
                 f"the SuperLink must not listen on {bind}: whoever reaches it can submit code. "
                 f'Set bind = "127.0.0.1:{bind.port}"; nginx lets sites in'
             )
+        if self._has_proxy and _clash(listen, bind):
+            free = Address(bind.host, 9093 if bind.port == 9092 else 9092)
+            raise ServiceFilesError(
+                f"nginx would listen on {listen} and the SuperLink on {bind}, the same port: set "
+                f'[server] bind = "{free}", and run groundtruth coordinator renew {self.folder}'
+            )
         return _common(self.folder, self.user, self.program, "[coordinator]") | {
             "address": address,
             "bind": bind,
@@ -88,17 +99,19 @@ class CoordinatorService:
     def templates(self) -> Mapping[str, str]:
         """Name of each file -> its template.
 
-        A container has no addresses of its machine: there is a compose file only if nginx listens
-        on all.
+        Where sites reach the SuperLink itself, as on one machine, there is no nginx. A container
+        has no addresses of its machine: there is a compose file only if nginx listens on all.
         """
-        files = {
-            "nginx.conf": "nginx.conf.j2",
-            "groundtruth-coordinator.service": "groundtruth-coordinator.service.j2",
-            "groundtruth-proxy.service": "groundtruth-proxy.service.j2",
-        }
-        if self._listen().ip == ipaddress.IPv4Address(0):
-            files |= {"compose.yaml": "coordinator-compose.yaml.j2", "Dockerfile": "Dockerfile.j2"}
+        files = {"groundtruth-coordinator.service": "groundtruth-coordinator.service.j2"}
+        if self._has_proxy:
+            files |= _PROXY_FILES
+            if self._listen().ip == ipaddress.IPv4Address(0):
+                files |= {"compose.yaml": "coordinator-compose.yaml.j2", **_IMAGE_FILES}
         return files
+
+    @property
+    def _has_proxy(self) -> bool:
+        return _address(self.address) != _address(self.bind)
 
     def _listen(self) -> Address:
         return _address(self.listen or f"0.0.0.0:{_address(self.address).port}")
@@ -131,7 +144,7 @@ class SiteService:
         return {
             "groundtruth-site.service": "groundtruth-site.service.j2",
             "compose.yaml": "site-compose.yaml.j2",
-            "Dockerfile": "Dockerfile.j2",
+            **_IMAGE_FILES,
         }
 
 
@@ -158,7 +171,8 @@ def render_service_files(service: CoordinatorService | SiteService) -> dict[str,
 def write_service_files(service: CoordinatorService | SiteService) -> tuple[Path, ...]:
     """Write a service's files into `folder/deploy`, in place of older ones.
 
-    For a coordinator also `folder/state/proxy` is made, where nginx keeps its log.
+    Files that it had and needs no more are removed. For a coordinator also `folder/state/proxy` is
+    made, where nginx keeps its log.
 
     Returns:
         The files.
@@ -176,9 +190,20 @@ def write_service_files(service: CoordinatorService | SiteService) -> tuple[Path
         deploy.mkdir(parents=True, exist_ok=True)
         for name, text in texts.items():
             (deploy / name).write_text(text, encoding="utf-8", newline="\n")
+        for name in {*_PROXY_FILES, *_IMAGE_FILES, "compose.yaml"} - texts.keys():
+            (deploy / name).unlink(missing_ok=True)
     except OSError as error:
         raise ServiceFilesError(f"{error.filename} cannot be written: {error.strerror}") from None
     return tuple(deploy / name for name in texts)
+
+
+def service_files_told(service: CoordinatorService | SiteService) -> str:
+    """Write a service's files, and say where they are, or why there are none."""
+    try:
+        files = write_service_files(service)
+    except ServiceFilesError as error:
+        return f"no files to run it as a service were written: {error}"
+    return f"to run it as a service: {', '.join(map(str, files))}"
 
 
 def _common(folder: Path, user: str, program: Path, extra: str) -> dict[str, object]:
@@ -196,6 +221,14 @@ def _common(folder: Path, user: str, program: Path, extra: str) -> dict[str, obj
         "in_home": any(path.is_relative_to(home) for home in _HOMES for path in (folder, program)),
         "requirement": f"{_DISTRIBUTION}{extra}=={release}",
     }
+
+
+def _clash(listen: Address, bind: Address) -> bool:
+    """Whether two servers of one machine cannot have these addresses at the same time."""
+    if listen.ip is None or bind.ip is None or listen.port != bind.port:
+        return False
+    every = listen.ip.is_unspecified and listen.ip.version == bind.ip.version
+    return every or listen.ip == bind.ip
 
 
 def _address(text: str) -> Address:

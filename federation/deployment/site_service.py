@@ -1,5 +1,6 @@
 """`groundtruth site start`: a SuperNode, and the executor that runs approved apps for it."""
 
+import json
 import logging
 import secrets
 import socket
@@ -7,10 +8,13 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
 from data_contracts.manifest import MANIFEST_NAME, SiteManifest
+from federation.deployment.audit_entry import Event
+from federation.deployment.audit_log import site_log
 from federation.deployment.membership import (
     AUTHORITY_FILE,
     NODE_KEY_FILE,
@@ -26,6 +30,9 @@ from federation.private_files import private_folder, read_private, write_whole
 
 logger = logging.getLogger("groundtruth.service")
 
+SERVER_FILE: Final = "coordinator-seen.json"
+"""When the coordinator's certificate expires, as this site has seen it last."""
+
 _LOOPBACK: Final = "127.0.0.1"
 _SECRET_FILE: Final = "runtime.secret"  # noqa: S105 - a name
 _CHECK_SECONDS: Final = 24 * 3600.0
@@ -39,15 +46,20 @@ def serve(
     Raises:
         GroundTruthError: It cannot start, for a reason that the message says.
     """
-    service = _Service(site_folder, say)
+    service, log = _Service(site_folder, say), site_log(site_folder)
     with only_one(service.state, "site"):
-        Supervisor(
+        supervisor = Supervisor(
             service.processes,
             service.state,
             tick=service.look_after,
             say=say,
             wait_for=(UnreachableError, NotAdmittedError),
-        ).run(stop)
+        )
+        log.append(Event.SERVICE_STARTED)
+        try:
+            supervisor.run(stop)
+        finally:
+            log.append(Event.SERVICE_STOPPED, restarts=supervisor.restarts)
 
 
 class _Service:
@@ -97,6 +109,8 @@ class _Service:
         checked = check_server(membership.address, self.state / AUTHORITY_FILE)
         for warning in checked.warnings:
             self._say(warning)
+        seen = {"expires": checked.expires.isoformat(), "seen": datetime.now(UTC).isoformat()}
+        write_whole(self.state / SERVER_FILE, json.dumps(seen).encode())
 
     def _check_peers(self, site: str) -> None:
         """Make sure that this site has pinned the network's keys, and its own among them.

@@ -1,6 +1,7 @@
 """The network's SuperLink, as the coordinator's own tools reach it, over loopback."""
 
 import logging
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -73,6 +74,22 @@ class SuperLink:
     address: str
     certificates: bytes
     secret: bytes
+
+    def wait(self, seconds: float) -> None:
+        """Wait until the SuperLink answers: it may have been started just now.
+
+        Raises:
+            SuperLinkUnreachableError: It does not after so many seconds.
+        """
+        deadline = time.monotonic() + seconds
+        while True:
+            try:
+                self.nodes()
+                return
+            except SuperLinkUnreachableError:
+                if time.monotonic() > deadline:
+                    raise
+            time.sleep(0.5)
 
     def nodes(self) -> tuple[Node, ...]:
         """All registered SuperNodes.

@@ -64,6 +64,9 @@ class Supervisor:
         tick: Is called about once a second while all is running, and must not block for long.
         say: Tells a person what happens.
         wait_for: What is waited for at the first start, too.
+
+    Attributes:
+        restarts: How often the processes were started again.
     """
 
     def __init__(
@@ -78,7 +81,7 @@ class Supervisor:
         self._wait_for = wait_for
         self._make, self._folder, self._tick, self._say = make, folder, tick, say
         self._running: list[tuple[Process, subprocess.Popen[bytes]]] = []
-        self._restarts, self._problem = 0, ""
+        self.restarts, self._problem = 0, ""
         self._started = _now()
 
     def run(self, stop: threading.Event) -> None:
@@ -97,7 +100,7 @@ class Supervisor:
                         raise
                     ended, lasted = str(error), 0.0
                 else:
-                    self._restarts += begun
+                    self.restarts += begun
                     begun, since = True, time.monotonic()
                     self._start(processes)
                     ended = self._watch(stop)
@@ -122,7 +125,7 @@ class Supervisor:
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,  # a terminal's Ctrl-C is ours to handle
-                preexec_fn=_die_with_parent,
+                preexec_fn=die_with_parent,
             )
             self._running.append((process, child))
             threading.Thread(target=self._log, args=(process.name, child), daemon=True).start()
@@ -180,7 +183,7 @@ class Supervisor:
             "pid": os.getpid(),
             "started": self._started,
             "seen": _now(),
-            "restarts": self._restarts,
+            "restarts": self.restarts,
             "problem": self._problem,
             "processes": {process.name: child.pid for process, child in self._running},
         }
@@ -229,9 +232,17 @@ def read_status(folder: Path) -> dict[str, Any] | None:
     try:
         status: dict[str, Any] = json.loads(status_file(folder).read_text(encoding="utf-8"))
         age = datetime.now(UTC) - datetime.fromisoformat(status["seen"])
-    except (OSError, ValueError, KeyError):
+    except (OSError, ValueError, KeyError, TypeError):
         return None
     return status if age.total_seconds() < 60 and status["processes"] else None
+
+
+def last_problem(folder: Path) -> str:
+    """What keeps the processes of a supervisor from running, or has kept them last; or ""."""
+    try:
+        return str(json.loads(status_file(folder).read_text(encoding="utf-8"))["problem"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return ""
 
 
 def stop_on_signals(stop: threading.Event) -> None:
@@ -240,8 +251,11 @@ def stop_on_signals(stop: threading.Event) -> None:
         signal.signal(number, lambda *_: stop.set())
 
 
-def _die_with_parent() -> None:
-    """Ask Linux to end this process when its parent does, however that ends."""
+def die_with_parent() -> None:
+    """Ask Linux to end this process when its parent does, however that ends.
+
+    Runs between fork and exec, where no thread of ours may hold a lock.
+    """
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
 
