@@ -34,10 +34,11 @@ faults: setup
 PROVEN := models/clipping.py,models/mechanisms.py,models/discrete_gaussian.py,models/keystream.py,$\
 models/accounting.py,models/patients.py,federation/ledger*.py,federation/secure_sum.py,$\
 federation/roster.py,federation/identity.py,federation/run_state.py,federation/plan.py,$\
-federation/promise.py,federation/site.py
+federation/promise.py,federation/site.py,federation/exchange.py,federation/participants.py,$\
+federation/checkpoint.py,federation/strategy.py
 PROVING := $(addprefix tests/test_,clipping.py mechanisms.py discrete_gaussian.py keystream.py \
 accounting.py patients.py ledger.py ledger_crashes.py secure_sum.py identity.py run_state.py \
-settings.py site.py neural_run.py)
+settings.py site.py strategy.py exchange.py resume.py readmission.py rivals.py neural_run.py)
 
 cover: setup
 	$(BIN)/python -m pytest -n 2 --dist worksteal --cov --cov-report= $(PROVING)

@@ -9,6 +9,7 @@ must have charged, which is held against their ledgers before the run goes on.
 import base64
 import hashlib
 import json
+import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -104,9 +105,10 @@ class Checkpoint:
         rounds: What the rounds cost.
         sums: The sum of each round.
         dropouts: Sites that left.
-        gone: Sites that take no part at the moment.
+        sites: Sites that take part at the moment, in the plan's order.
+        gone: Sites that do not, but may come back.
         retries: Retries so far.
-        attempt: The attempt that is going on; None between two rounds.
+        attempt: The attempt that is going on, among `sites`; None between two rounds.
         asked: Site -> the releases that it may have charged.
         answered: Site -> the releases that it has charged for certain.
     """
@@ -117,6 +119,7 @@ class Checkpoint:
     rounds: tuple[RoundRecord, ...]
     sums: tuple[NoisySum, ...]
     dropouts: tuple[Dropout, ...]
+    sites: tuple[str, ...]
     gone: tuple[str, ...]
     retries: int
     attempt: Attempt | None
@@ -133,6 +136,7 @@ class Checkpoint:
         head = {"format": _FORMAT, "sha256": hashlib.sha256(body).hexdigest()}
         try:
             write_whole(file, json.dumps(head).encode() + b"\n" + body, mode=0o600)
+            _sync(file.parent)
         except OSError as error:
             raise CheckpointError(
                 f"{file} cannot be written: {error.strerror}. The run stops here rather than go "
@@ -148,17 +152,20 @@ class Checkpoint:
         """
         try:
             head, _, body = file.read_bytes().partition(b"\n")
-            said = json.loads(head)
-            if said != {"format": _FORMAT, "sha256": hashlib.sha256(body).hexdigest()}:
-                raise ValueError
-            raw = json.loads(body)
+            if json.loads(head) != {"format": _FORMAT, "sha256": hashlib.sha256(body).hexdigest()}:
+                raise ValueError("the checksum is another")
+            return cls._decoded(json.loads(body))
         except FileNotFoundError:
             raise CheckpointError(f"{file} does not exist: no run can go on from there") from None
-        except (ValueError, OSError):
+        except (ValueError, KeyError, TypeError, OSError):
             raise CheckpointError(
-                f"{file} is damaged, so the run cannot go on from it. What its sites have released "
-                "stays charged; start a new run"
+                f"{file} is damaged, or of another release, so the run cannot go on from it. What "
+                "its sites have released stays charged; start a new run"
             ) from None
+
+    @classmethod
+    def _decoded(cls, raw: Mapping[str, Any]) -> "Checkpoint":
+        attempt = raw["attempt"]
         return cls(
             run=raw["run"],
             plan=raw["plan"],
@@ -166,16 +173,22 @@ class Checkpoint:
             rounds=tuple(RoundRecord(**record) for record in raw["rounds"]),
             sums=tuple(NoisySum(**_decoded(total)) for total in raw["sums"]),
             dropouts=tuple(Dropout(**dropout) for dropout in raw["dropouts"]),
+            sites=tuple(raw["sites"]),
             gone=tuple(raw["gone"]),
             retries=raw["retries"],
-            attempt=(
-                Attempt(**{**raw["attempt"], "present": tuple(raw["attempt"]["present"])})
-                if raw["attempt"]
-                else None
-            ),
+            attempt=attempt and Attempt(**{**attempt, "present": tuple(attempt["present"])}),
             asked={site: tuple(names) for site, names in raw["asked"].items()},
             answered={site: tuple(names) for site, names in raw["answered"].items()},
         )
+
+
+def _sync(folder: Path) -> None:
+    """Have a folder's new names survive a power cut."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def _encoded(value: Any) -> Any:

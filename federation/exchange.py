@@ -22,7 +22,7 @@ _LOST: Final = frozenset(
     }
 )
 """Errors after which the same question may well be answered."""
-_AFTER_AN_ERROR_SECONDS: Final = 2.0
+AFTER_AN_ERROR_SECONDS: Final = 2.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +95,10 @@ class Post:
                 replies.append((node, reply))
         return replies
 
+    def forget(self, node: int) -> None:
+        """Let what this node may still reply to be."""
+        self._waiting = {sent: to for sent, to in self._waiting.items() if to != node}
+
 
 def ask_all(
     grid: Grid,
@@ -120,47 +124,53 @@ def ask_all(
     """
     post, start = Post(grid), time.monotonic()
     names = {node: name for name, node in nodes.items()}
-    reasons = {name: Failure(f"{name}: not online", silent=True) for name in nodes}
     open_ = {name: node for name, node in nodes.items() if node}
-    unheard = set(open_)
     replies: dict[str, Message] = {}
+    failures: dict[str, Failure] = {}
+    silence = f"no answer within {patience.round_seconds:.0f} s from"
     due = dict.fromkeys(nodes, start)
     pause = dict.fromkeys(nodes, patience.ask_again_seconds)
-    activated: dict[int, str] = {}
+    activated: dict[int, str | None] = {}
     while open_:
         now = time.monotonic()
-        since = {node.node_id: node.last_activated_at for node in grid.get_nodes()}
+        online = {node.node_id: node.last_activated_at for node in grid.get_nodes()}
         for name, node in open_.items():
-            if activated.get(node, since.get(node)) != since.get(node):
+            if node not in online:  # what was sent may still reach it; no more until it is back
+                activated[node] = None
+                continue
+            if activated.setdefault(node, online[node]) != online[node]:
+                activated[node] = online[node]
                 due[name] = now  # it has started anew since, and knows nothing of the question
-            activated[node] = since.get(node, "")
             if now >= due[name]:
                 post.send(node, content, kind, group)
+                failures.setdefault(name, Failure(f"{silence} {name}", silent=True))
                 due[name], pause[name] = now + pause[name], 2 * pause[name]
         for node, reply in post.collect():
             if (name := names[node]) not in open_:
                 continue  # it was asked twice, and has answered twice
             if not reply.has_error():
                 replies[name] = reply
-            elif reply.error.code in _LOST:
-                unheard.discard(name)
-                reasons[name] = Failure(reason_of(name, reply), silent=True)
-                due[name] = min(due[name], now + _AFTER_AN_ERROR_SECONDS)
-                continue
             else:
-                reasons[name] = Failure(reason_of(name, reply), silent=False)
+                failures[name] = failure_of(name, reply)
+                if failures[name].silent:
+                    due[name] = min(due[name], now + AFTER_AN_ERROR_SECONDS)
+                    continue
             del open_[name]
         if time.monotonic() - start > patience.round_seconds:
             break
         if open_:
             time.sleep(patience.poll_seconds)
-    for name in set(open_) & unheard:
-        words = f"no answer within {patience.round_seconds:.0f} s from {name}"
-        reasons[name] = Failure(words, silent=True)
-    return replies, {name: reasons[name] for name in nodes if name not in replies}
+    absent = {name: Failure(f"{name}: not online", silent=True) for name in nodes}
+    failures = absent | failures
+    return replies, {name: failures[name] for name in nodes if name not in replies}
 
 
-def reason_of(name: str, reply: Message) -> str:
+def failure_of(name: str, reply: Message) -> Failure:
+    """What an error in place of an answer says."""
+    return Failure(_reason_of(name, reply), silent=reply.error.code in _LOST)
+
+
+def _reason_of(name: str, reply: Message) -> str:
     """The last line of what a site reports, without Python's dressing."""
     text = (reply.error.reason or "").strip()
     line = text.splitlines()[-1] if text else "no reason given"

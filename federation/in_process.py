@@ -53,7 +53,7 @@ def run_in_process(
         state=RecordDict(),
         run_config=dict(run_config),
     )
-    with _task_identity():
+    with task_identity():
         server_app(grid=grid, context=context)
 
 
@@ -160,7 +160,7 @@ class InProcessGrid(Grid):
 
 
 @contextmanager
-def _task_identity() -> Iterator[None]:
+def task_identity() -> Iterator[None]:
     """Hold the process-wide identity that Flower reads when a ServerApp makes a message.
 
     The class is private to Flower (pinned exactly for this reason) and not per thread, hence the

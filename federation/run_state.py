@@ -5,11 +5,14 @@ own. What was sent is kept so that a message that gets lost can be sent again as
 second answer with fresh noise would be a second release.
 """
 
+import fcntl
 import os
 import re
 import secrets
 import shutil
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -76,6 +79,16 @@ class RunState:
                 "or the run is older than two weeks; start a new run"
             )
 
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Let one process at a time answer in the run; whoever comes second finds what was sent.
+
+        The operating system frees the lock of a process that ends in whatever way.
+        """
+        with (self._folder / "lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)  # until the file is closed
+            yield
+
     def pin(self, roster: bytes) -> None:
         """Accept the roster that the run shows first, and no other.
 
@@ -97,14 +110,16 @@ class RunState:
 
     def keep(self, attempt: bytes, words: NDArray[np.uint64]) -> None:
         """Keep what is about to be sent; what was sent earlier in the run is dropped."""
-        for older in self._folder.glob("*.npy"):
-            older.unlink()
+        file = self._upload(attempt)
         part = self._folder / "upload.part"
         with part.open("wb") as stream:
             np.save(stream, words)
             stream.flush()
             os.fsync(stream.fileno())
-        part.replace(self._upload(attempt))
+        part.replace(file)
+        for older in self._folder.glob("*.npy"):
+            if older != file:
+                older.unlink()
 
     def _upload(self, attempt: bytes) -> Path:
         return self._folder / f"{attempt.hex()}.npy"

@@ -126,7 +126,9 @@ def greet(manifest_file: Path, plan: RunPlan, run: str) -> KeyOffer | None:
     if plan.mu is None:
         return None
     folder = state_folder(manifest_file)
-    if not open_ledger(manifest_file, manifest).can_pay(plan.costs()):
+    ledger = open_ledger(manifest_file, manifest)
+    # A run that has begun is greeted again when it goes on: part of it is paid for already.
+    if not _charged(ledger, run) and not ledger.can_pay(plan.costs()):
         raise SitePolicyError(
             f"the privacy budget of site {manifest.name} cannot pay for this run. Nothing was "
             f"charged. Whoever keeps the budget at {manifest.name} may be asked: "
@@ -141,7 +143,10 @@ def charged(manifest_file: Path, run: str) -> list[str]:
 
     A coordinator that was broken off holds them against what it has asked.
     """
-    ledger = open_ledger(manifest_file, SiteManifest.load(manifest_file))
+    return _charged(open_ledger(manifest_file, SiteManifest.load(manifest_file)), run)
+
+
+def _charged(ledger: Ledger, run: str) -> list[str]:
     return [f"{charge.step} {charge.round}" for _, charge in ledger.charges() if charge.run == run]
 
 
@@ -185,54 +190,55 @@ def answer(manifest_file: Path, plan: RunPlan, request: Request) -> Answer | Upl
         _rehearse(query, plan)
         return Answer(manifest.name, query.answer(site_rows(manifest_file, plan, population.side)))
 
-    folder = state_folder(manifest_file)
+    folder, digest = state_folder(manifest_file), plan.digest
     state = RunState(folder, request.run)
     state.check_greeted()
     identity = Identity.load_or_create(folder / IDENTITY_FILE)
-    attempt = request.attempt(plan.digest, manifest.name)
+    attempt = request.attempt(digest, manifest.name)
     if plan.secure_sum:
         roster = Roster.verified(
             request.offers,
             Registry.load(folder / REGISTRY_FILE),
             run=request.run,
-            plan=plan.digest,
+            plan=digest,
             sites=plan.sites,
             minimum=plan.minimum_sites,
         )
         attempt.check(roster, manifest.name)
         state.pin(roster.digest)
-    if (sent := state.sent(attempt.digest)) is not None:
-        return Upload.signed(manifest.name, attempt, sent, identity)
-    _rehearse(query, plan)
-    mechanism = plan.release(query, retry=request.retry > 0)
-    rows = site_rows(manifest_file, plan, population.side)
-    retry = request.retry > 0
-    open_ledger(manifest_file, manifest).charge(
-        Charge(
-            run=request.run,
-            plan=plan.digest,
-            purpose="evaluation" if query.step == EVALUATION else "training",
-            task=plan.task,
-            step=RETRY if retry else query.step,
-            round=request.retry if retry else request.round,
-            population=population,
-            mechanism=plan.mechanism_in_words(query.step),
-            n_values=mechanism.n_values,
-            sensitivity=mechanism.sensitivity,
-            noise_std=mechanism.noise_std(mechanism.shares),
-            mu=mechanism.mu,
-            sample_rate=plan.sample_rate_of(RETRY if retry else query.step),
+    with state.locked():
+        if (sent := state.sent(attempt.digest)) is not None:
+            return Upload.signed(manifest.name, attempt, sent, identity)
+        _rehearse(query, plan)
+        mechanism = plan.release(query, retry=request.retry > 0)
+        rows = site_rows(manifest_file, plan, population.side)
+        retry = request.retry > 0
+        open_ledger(manifest_file, manifest).charge(
+            Charge(
+                run=request.run,
+                plan=digest,
+                purpose="evaluation" if query.step == EVALUATION else "training",
+                task=plan.task,
+                step=RETRY if retry else query.step,
+                round=request.retry if retry else request.round,
+                population=population,
+                mechanism=plan.mechanism_in_words(query.step),
+                n_values=mechanism.n_values,
+                sensitivity=mechanism.sensitivity,
+                noise_std=mechanism.noise_std(mechanism.shares),
+                mu=mechanism.mu,
+                sample_rate=plan.sample_rate_of(RETRY if retry else query.step),
+            )
         )
-    )
-    # The plan is part of the name: runs that differ in anything draw different noise.
-    stream = f"{plan.digest}/{query.step}/{request.round}/{request.retry}"
-    if (rate := plan.sample_rate_of(query.step)) < 1:
-        rows = rows.sampled(rate, keystream(noise.key(f"{stream}/patients"), rows.n_patients))
-    words = mechanism.release(query.answer(rows), noise.key(stream))
-    if plan.secure_sum:
-        words = mask(words, attempt, state.keys(), roster, manifest.name)
-    state.keep(attempt.digest, words)
-    return Upload.signed(manifest.name, attempt, words, identity)
+        # The plan is part of the name: runs that differ in anything draw different noise.
+        stream = f"{digest}/{query.step}/{request.round}/{request.retry}"
+        if (rate := plan.sample_rate_of(query.step)) < 1:
+            rows = rows.sampled(rate, keystream(noise.key(f"{stream}/patients"), rows.n_patients))
+        words = mechanism.release(query.answer(rows), noise.key(stream))
+        if plan.secure_sum:
+            words = mask(words, attempt, state.keys(), roster, manifest.name)
+        state.keep(attempt.digest, words)
+        return Upload.signed(manifest.name, attempt, words, identity)
 
 
 def open_ledger(manifest_file: Path, manifest: SiteManifest) -> Ledger:

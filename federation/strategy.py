@@ -4,17 +4,17 @@ import logging
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from types import MappingProxyType
+from typing import Final
 
 import numpy as np
-from flwr.app import ConfigRecord, Message, MessageType, RecordDict
+from flwr.app import MessageType
 from flwr.serverapp import Grid
 
-from data_contracts.errors import GroundTruthError
 from federation.checkpoint import Attempt, Checkpoint, CheckpointError, Dropout, RoundRecord
-from federation.exchange import PATIENCE, Failure, Patience, Post, ask_all, reason_of
-from federation.identity import IdentityError, Registry
+from federation.exchange import PATIENCE, Failure, Patience, ask_all
+from federation.identity import Registry
 from federation.messages import (
     Answer,
     MessageError,
@@ -23,8 +23,14 @@ from federation.messages import (
     encode_request,
     query_digest,
 )
+from federation.participants import (
+    Participants,
+    ReconciliationError,
+    SiteFailureError,
+    listed,
+)
 from federation.plan import RunPlan
-from federation.roster import KeyOffer, Roster, SecureSumError
+from federation.roster import SecureSumError
 from federation.run_state import new_run_id
 from federation.secure_sum import Upload, Words, open_sum
 from federation.settings import RETRY
@@ -32,16 +38,10 @@ from models.evaluation import Evaluation
 from models.queries import Query
 from models.training import Model, NoisySum, drive
 
+__all__ = ["ReconciliationError", "SiteFailureError", "TrainingResult", "on_each_round", "run"]
+
 logger = logging.getLogger("groundtruth.rounds")
 """A line after every round, and a warning for every site that a run goes on without."""
-
-
-class SiteFailureError(GroundTruthError):
-    """Too many sites did not answer, refused, or answered nonsense."""
-
-
-class ReconciliationError(SiteFailureError):
-    """A site's ledger and what the coordinator knows of it contradict each other."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,279 +96,73 @@ def run(
     """
     if earlier is not None and earlier.plan != plan.digest:
         raise CheckpointError("the run was begun with another plan; start a new run for this one")
-    sites = _Sites(grid, plan, registry, patience, members, keep, earlier)
-    quorum = patience.quorum if earlier is None and patience.quorum else 0
-    sites.greet(max(quorum, plan.minimum_sites))
-    played = iter(earlier.sums if earlier else ())
+    going = _Run(grid, plan, registry, patience, members, keep, earlier)
+    if earlier is None:
+        going.begin()
 
     def ask(query: Query) -> NoisySum:
-        total = next(played, None)
-        if total is None:
-            total = sites.ask(query)
+        total = going.ask(query)
         observe(query, total)
         return total
 
     trained = drive(plan.training(), ask)
+    dropouts = tuple(going.sites.dropouts)
     return TrainingResult(
-        sites.run, trained.model, trained.evaluation, tuple(sites.rounds), tuple(sites.dropouts)
+        going.run, trained.model, trained.evaluation, tuple(going.rounds), dropouts
     )
 
 
-@dataclass
-class _Sites:
-    """The sites of a run as the coordinator sees them."""
+class _Run:
+    """A run on its way; its parameters are those of `run`."""
 
-    grid: Grid
-    plan: RunPlan
-    registry: Registry
-    patience: Patience
-    members: Mapping[int, str]
-    keep: Callable[[Checkpoint], None]
-    earlier: Checkpoint | None
-    run: str = field(default_factory=new_run_id)
-    nodes: dict[str, int] = field(default_factory=dict)
-    gone: dict[str, int] = field(default_factory=dict)
-    offers: tuple[KeyOffer, ...] = ()
-    rounds: list[RoundRecord] = field(default_factory=list)
-    sums: list[NoisySum] = field(default_factory=list)
-    dropouts: list[Dropout] = field(default_factory=list)
-    retries: int = 0
-    attempt: Attempt | None = None
-    asked: dict[str, set[str]] = field(default_factory=dict)
-    answered: dict[str, set[str]] = field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        self._bell = Post(self.grid)
-        self._rung: dict[str, float] = {}
-        if (kept := self.earlier) is None:
-            return
-        self.run, self.offers, self.retries = kept.run, kept.offers, kept.retries
-        self.rounds, self.sums = list(kept.rounds), list(kept.sums)
-        self.dropouts, self.attempt = list(kept.dropouts), kept.attempt
-        self.asked = {site: set(names) for site, names in kept.asked.items()}
-        self.answered = {site: set(names) for site, names in kept.answered.items()}
-
-    # --- who takes part --------------------------------------------------------------------------
-
-    def greet(self, quorum: int) -> None:
-        """Find the plan's sites and collect their keys for the run.
-
-        Raises:
-            SiteFailureError: So many are missing or refuse that there is no quorum.
-            ReconciliationError: See `_reconcile`.
-        """
-        start, post = time.monotonic(), Post(self.grid)
-        greeted: dict[int, float] = {}
-        found: dict[str, int] = {}
-        offers: dict[str, KeyOffer] = {}
-        reasons: dict[str, str] = {}
-        strangers: dict[int, str] = {}
-        wanted = self._expected()
-        while True:
-            now = time.monotonic()
-            for node in sorted(set(self.grid.get_node_ids()) - set(found.values())):
-                if now >= greeted.get(node, now) and post.send(node, self._greeting(), _QUERY):
-                    greeted[node] = now + 3 * self.patience.ask_again_seconds
-            for node, reply in post.collect():
-                site, offer, reason = self._heard(node, reply)
-                if site is None:
-                    strangers[node] = reason
-                elif site in found and found[site] != node:
-                    raise SiteFailureError(
-                        f"two nodes call themselves {site}; every site has one name"
-                    )
-                elif reason:
-                    reasons[site] = reason
-                elif site in self.plan.sites:
-                    found[site] = node
-                    reasons.pop(site, None)
-                    if offer is not None:
-                        offers[site] = offer
-            # A node that does not say who it is may be any site that is missing.
-            if len({*found, *reasons} & {*wanted}) + len(strangers) >= len(wanted):
-                break
-            if time.monotonic() - start > self.patience.quorum_seconds:
-                break
-            time.sleep(self.patience.poll_seconds)
-        silent = f"not online within {self.patience.quorum_seconds:.0f} s"
-        missing = {
-            site: reasons.get(site, f"{site}: {silent}") for site in wanted if site not in found
-        }
-        if len(found) < quorum:
-            words = sorted({*missing.values(), *strangers.values()})
-            raise SiteFailureError(
-                f"only {len(found)} of {len(self.plan.sites)} sites take part, and the run needs "
-                f"{quorum}: {'; '.join(words)}"
-            )
-        self._begin(found, offers, missing)
-
-    def _expected(self) -> Sequence[str]:
-        """The sites that a run begins, or goes on, with."""
-        if self.earlier is None or not self.offers:
-            return self.plan.sites
-        offered = {offer.site for offer in self.offers}
-        return [site for site in self.plan.sites if site in offered]
-
-    def _begin(
-        self, found: Mapping[str, int], offers: Mapping[str, KeyOffer], missing: Mapping[str, str]
+    def __init__(
+        self,
+        grid: Grid,
+        plan: RunPlan,
+        registry: Registry,
+        patience: Patience,
+        members: Mapping[int, str],
+        keep: Callable[[Checkpoint], None],
+        earlier: Checkpoint | None,
     ) -> None:
-        if self.earlier is None:
-            self.nodes = {site: found[site] for site in self.plan.sites if site in found}
-            self.dropouts += [Dropout(site, "hello", 1, why) for site, why in missing.items()]
-            if self.plan.secure_sum:
-                self.offers = tuple(offers[site] for site in self.nodes)
-        else:
-            for site in self._expected():
-                if site not in found or site in self.earlier.gone:
-                    self.gone[site] = found.get(site, 0)
-                else:
-                    self.nodes[site] = found[site]
-            number = 1 + len(self.rounds)
-            self.dropouts += [
-                Dropout(site, "resume", number, why)
-                for site, why in missing.items()
-                if site not in self.earlier.gone
-            ]
-        if self.plan.secure_sum:
-            Roster.verified(
-                self.offers,
-                self.registry,
-                run=self.run,
-                plan=self.plan.digest,
-                sites=self.plan.sites,
-                minimum=self.plan.minimum_sites,
-            )
-        self.keep(self._checkpoint())
+        self._grid, self._plan, self._registry = grid, plan, registry
+        self._patience, self._keep, self._earlier = patience, keep, earlier
+        self._digest = plan.digest
+        self.run = earlier.run if earlier else new_run_id()
+        self.sites = Participants(grid, plan, registry, patience, members, self.run, earlier)
+        self.rounds = list(earlier.rounds) if earlier else []
+        self._sums = list(earlier.sums) if earlier else []
+        self._played = iter(list(zip(self.rounds, self._sums, strict=True)))
+        self._retries = earlier.retries if earlier else 0
+        self._attempt: Attempt | None = None
 
-    def _greeting(self) -> RecordDict:
-        return RecordDict({"config": ConfigRecord({"run": self.run})})
-
-    def _heard(self, node: int, reply: Message) -> tuple[str | None, KeyOffer | None, str]:
-        """Who a greeted node is, its key for the run, and why it cannot take part.
+    def begin(self) -> None:
+        """Find the sites.
 
         Raises:
-            ReconciliationError: See `_reconcile`.
+            SiteFailureError, ReconciliationError: See `Participants.begin`.
         """
-        owner = self.members.get(node)
-        name = f"site {owner}" if owner else f"node {node}"
-        if reply.has_error():
-            return owner, None, reason_of(name, reply)
-        record = reply.content.get("config")
-        said = dict(record) if isinstance(record, ConfigRecord) else {}
-        site, refusal = said.get("site"), str(said.get("refusal", ""))
-        if not isinstance(site, str):
-            return owner, None, f"{name} does not say which site it is"
-        if owner not in (None, site):
-            return owner, None, f"{name} calls itself {site[:40]!r}: its site.toml has another name"
-        if site not in self.plan.sites or refusal or self.plan.mu is None:
-            return site, None, refusal and (refusal if site in refusal else f"{site}: {refusal}")
-        key, signature = said.get("key"), said.get("signature")
-        if not (isinstance(key, bytes) and isinstance(signature, bytes)):
-            return site, None, f"site {site} gave no key for the run"
-        offer = KeyOffer(site, self.run, self.plan.digest, key, signature)
-        try:
-            self.registry.verify(site, offer.message(), offer.signature)
-        except IdentityError as error:
-            return site, None, str(error)
-        before = next((each for each in self.offers if each.site == site), offer)
-        if offer.public_key != before.public_key:
-            lost = f"site {site} has lost what it kept of the run (state/runs)"
-            return site, None, f"{lost}; it can take part in the next one"
-        self._reconcile(site, said.get("charged"))
-        return site, offer, ""
-
-    def _reconcile(self, site: str, charged: object) -> None:
-        """Hold what a site's ledger has of the run against what it was asked and has answered.
-
-        Raises:
-            ReconciliationError: A release is missing there, or was never asked for.
-        """
-        names = {str(each) for each in charged} if isinstance(charged, list) else set()
-        if lost := sorted(self.answered.get(site, set()) - names):
-            raise ReconciliationError(
-                f"site {site} has answered {', '.join(lost[:3])} of run {self.run}, and its ledger "
-                "does not know of it: an older copy of the ledger was put back. The run stops. At "
-                "the site, put back the right ledger (`groundtruth site verify`)"
-            )
-        if unknown := sorted(names - self.asked.get(site, set())):
-            raise ReconciliationError(
-                f"the ledger of site {site} has charged {', '.join(unknown[:3])} of run "
-                f"{self.run}, which this coordinator has not asked for: what was kept of the run "
-                "is older than the run, or somebody else has asked. The run stops; start a new one"
-            )
-
-    def _readmit(self, step: str, number: int) -> None:
-        """Take back sites that were silent and greet again; ring at those that still are away.
-
-        Only while a retry is left, which it would take to lose one again.
-        """
-        for node, reply in self._bell.collect():
-            site, _, reason = self._heard(node, reply)
-            if site not in self.gone or self.retries >= self.plan.retries:
-                continue
-            if reason:
-                logger.warning("site %s does not come back: %s", site, reason)
-                continue
-            self.nodes[site] = node
-            del self.gone[site]
-            self.nodes = {name: self.nodes[name] for name in self.plan.sites if name in self.nodes}
-            self._mark_back(site, f"{step} {number}")
-            logger.warning("%s %d: site %s takes part again", step, number, site)
-        online = set(self.grid.get_node_ids())
-        now = time.monotonic()
-        for site, node in self.gone.items():
-            if node in online and now >= self._rung.get(site, now):
-                self._bell.send(node, self._greeting(), _QUERY)
-                self._rung[site] = now + 3 * self.patience.ask_again_seconds
-
-    def _mark_back(self, site: str, when: str) -> None:
-        latest = max(i for i, each in enumerate(self.dropouts) if each.site == site)
-        self.dropouts[latest] = replace(self.dropouts[latest], back=when)
-
-    def _drop(self, failures: Mapping[str, Failure], step: str, number: int) -> None:
-        """Go on without the sites that failed, if the plan allows it.
-
-        Raises:
-            SiteFailureError: It does not; each site is named with its reason.
-        """
-        left = len(self.nodes) - len(failures)
-        if left < self.plan.minimum_sites:
-            words = ""
-            if self.plan.dropouts:
-                words = (
-                    f"; {left} of {len(self.plan.sites)} sites are left, and their noise is too "
-                    f"little below {self.plan.minimum_sites}: the round is thrown away"
-                )
-            raise SiteFailureError(_listed(failures) + words)
-        for site, failure in sorted(failures.items()):
-            logger.warning("%s %d: goes on without site %s: %s", step, number, site, failure.reason)
-            self.dropouts.append(Dropout(site, step, number, failure.reason))
-            node = self.nodes.pop(site)
-            if failure.silent:
-                self.gone[site] = node
-
-    # --- what is asked ---------------------------------------------------------------------------
+        self.sites.begin(max(self._patience.quorum or 0, self._plan.minimum_sites))
+        self._keep(self._checkpoint())
 
     def ask(self, query: Query) -> NoisySum:
         """The sum of the sites' answers to a query, from as many sites as the plan asks for.
 
         Raises:
             SiteFailureError: Too many sites are missing, or the sum cannot be.
+            CheckpointError: The query is not the one that was asked before the run was broken off.
         """
+        if (played := next(self._played, None)) is not None:
+            return _replayed(query, *played)
         start = time.monotonic()
         number = 1 + sum(record.step == query.step for record in self.rounds)
-        repeated = 0
-        request = self._resumed(query, number)
-        if request is None:
-            self._readmit(query.step, number)
-            request = Request(query, self.run, number, 0, self._present(), self.offers)
+        request = self._first_request(query, number)
         answers, failures = self._ask_once(request)
         while failures:
-            self._drop(failures, query.step, number)
-            if not self.plan.secure_sum:
+            self.sites.drop(failures, query.step, number)
+            if not self._plan.secure_sum:
                 break
-            request = self._next_retry(request, _listed(failures))
-            repeated += 1
+            request = self._next_retry(request, listed(failures.values()))
             answers, failures = self._ask_once(request)
         total = self._open(request, answers)
         record = RoundRecord(
@@ -379,15 +173,41 @@ class _Sites:
             noise_std=total.noise_std,
             sensitivity=query.sensitivity,
             sites=len(answers),
-            mu=self.plan.mu_of(RETRY if request.retry else query.step),
-            retries=repeated,
+            mu=self._plan.mu_of(RETRY if request.retry else query.step),
+            retries=self._retries - sum(record.retries for record in self.rounds),
         )
         self.rounds.append(record)
-        self.sums.append(total)
-        self.attempt = None
-        self.keep(self._checkpoint())
+        self._sums.append(total)
+        self._attempt = None
+        self._keep(self._checkpoint())
         logger.info("%s %d: %d sites in %.2f s", query.step, number, len(answers), record.seconds)
         return total
+
+    def _first_request(self, query: Query, number: int) -> Request:
+        """A round's request; where a run goes on, its sites are found first."""
+        earlier, self._earlier = self._earlier, None
+        spare = not self._plan.secure_sum or self._retries < self._plan.retries
+        if earlier is not None:
+            begun = earlier.attempt
+            if begun is not None and (begun.step, begun.round) != (query.step, number):
+                raise CheckpointError(_NOT_THIS_RUN)
+            self.sites.go_on(earlier, query.step, number, spare=spare)
+            if begun is not None:
+                return self._repeated(query, begun)
+        self.sites.readmit(query.step, number, spare=spare)
+        return Request(query, self.run, number, 0, self._present(), self.sites.offers)
+
+    def _repeated(self, query: Query, begun: Attempt) -> Request:
+        """The attempt in which the run was broken off, just as it was, or the next one."""
+        shown = tuple(sorted(begun.present)) if self._plan.secure_sum else ()
+        request = Request(query, self.run, begun.round, begun.retry, shown, self.sites.offers)
+        if self._plan.mu is not None and begun.query != query_digest(query).hex():
+            # Another machine computes other last bits, and sites answer a question only once.
+            return self._next_retry(request, "the question cannot be repeated bit for bit")
+        if shown != self._present():
+            absent = sorted(set(shown) - set(self.sites.nodes))
+            return self._next_retry(request, f"{', '.join(absent)} did not come back")
+        return request
 
     def _next_retry(self, request: Request, why: str) -> Request:
         """The same round among those who are left.
@@ -395,59 +215,40 @@ class _Sites:
         Raises:
             SiteFailureError: The plan has no retry left.
         """
-        if self.retries == self.plan.retries:
+        if self._retries == self._plan.retries:
             raise SiteFailureError(
-                f"{request.query.step} {request.round}: {why}; the plan's {self.plan.retries} "
+                f"{request.query.step} {request.round}: {why}; the plan's {self._plan.retries} "
                 "retries are used up. What was charged stays charged"
             )
-        self.retries += 1
-        return replace(request, retry=self.retries, present=self._present())
-
-    def _resumed(self, query: Query, number: int) -> Request | None:
-        """The attempt in which the run was broken off, just as it was; None if there is none."""
-        if (begun := self.attempt) is None:
-            return None
-        present = set(begun.present)
-        for site in [site for site in self.nodes if site not in present]:
-            self.gone[site] = self.nodes.pop(site)
-        for site in [site for site in self.gone if site in present]:
-            self.nodes[site] = self.gone.pop(site)  # not there: found out, and dropped, by asking
-        self.nodes = {site: self.nodes[site] for site in self.plan.sites if site in self.nodes}
-        shown = tuple(sorted(begun.present)) if self.plan.secure_sum else ()
-        request = Request(query, self.run, number, begun.retry, shown, self.offers)
-        if (begun.step, begun.round) != (query.step, number):
-            raise CheckpointError("what was kept of the run does not fit its plan; start a new run")
-        if begun.query != query_digest(query).hex():
-            # Another machine computes other last bits, and sites answer a question only once.
-            return self._next_retry(request, "the question cannot be repeated bit for bit")
-        return request
+        self._retries += 1
+        return replace(request, retry=self._retries, present=self._present())
 
     def _ask_once(self, request: Request) -> tuple[dict[str, Answer | Upload], dict[str, Failure]]:
         """The good answers, and the reason of every site that gave none."""
         name = _release(request)
-        for site in self.nodes:
-            self.asked.setdefault(site, set()).add(name)
-        self.attempt = Attempt(
+        for site in self.sites.nodes:
+            self.sites.asked.setdefault(site, set()).add(name)
+        self._attempt = Attempt(
             request.query.step,
             request.round,
             request.retry,
-            tuple(self.nodes),
+            tuple(self.sites.nodes),
             query_digest(request.query).hex(),
         )
-        self.keep(self._checkpoint())
+        self._keep(self._checkpoint())
         replies, failures = ask_all(
-            self.grid,
+            self._grid,
             encode_request(request),
-            self.nodes,
+            self.sites.nodes,
             MessageType.TRAIN,
-            self.patience,
+            self._patience,
             group=f"{request.round}/{request.retry}",
         )
         answers: dict[str, Answer | Upload] = {}
         for site, reply in replies.items():
             try:
                 answers[site] = self._checked(site, request, decode_answer(reply.content))
-                self.answered.setdefault(site, set()).add(name)
+                self.sites.answered.setdefault(site, set()).add(name)
             except (MessageError, SecureSumError) as error:
                 words = f"site {site} answered nonsense: {error}"
                 failures[site] = Failure(words, silent=False)
@@ -456,11 +257,11 @@ class _Sites:
     def _checked(self, site: str, request: Request, answer: Answer | Upload) -> Answer | Upload:
         if answer.site != site:
             raise MessageError(f"site {site} answered in the name of {answer.site}")
-        if isinstance(answer, Upload) != (self.plan.mu is not None):
-            raise MessageError("the plan asks for noise" if self.plan.mu else "no noise is asked")
+        if isinstance(answer, Upload) != (self._plan.mu is not None):
+            raise MessageError("the plan asks for noise" if self._plan.mu else "no noise is asked")
         size = request.query.n_values
         if isinstance(answer, Upload):
-            answer.check(request.attempt(self.plan.digest, site), self.registry, size)
+            answer.check(request.attempt(self._digest, site), self._registry, size)
         elif answer.values.size != size:
             raise MessageError(f"{answer.values.size} values, not {size}")
         return answer
@@ -468,18 +269,18 @@ class _Sites:
     def _open(self, request: Request, answers: Mapping[str, Answer | Upload]) -> NoisySum:
         query = request.query
         # In the plan's order, so that the result is the same bit for bit.
-        ordered = [answers[site] for site in self.nodes]
-        if self.plan.mu is None:
+        ordered = [answers[site] for site in self.sites.nodes]
+        if self._plan.mu is None:
             with np.errstate(over="ignore"):  # found out below
                 total = np.add.reduce([each.values for each in ordered if isinstance(each, Answer)])
             noise_std = 0.0
         else:
-            mechanism = self.plan.release(query, retry=request.retry > 0)
+            mechanism = self._plan.release(query, retry=request.retry > 0)
             uploads = [each for each in ordered if isinstance(each, Upload)]
             total = mechanism.decode(self._sum_of(uploads, request))
             noise_std = mechanism.noise_std(len(uploads))
         # What more patients than all sites have could add up to, and all but impossible noise.
-        most = self.plan.privacy.max_patients_per_site * len(answers)
+        most = self._plan.privacy.max_patients_per_site * len(answers)
         if not (np.abs(total) <= query.sensitivity * most + 40 * noise_std).all():
             raise SiteFailureError(
                 f"{query.step} {request.round}: the sum over the sites is out of range, so a site "
@@ -490,32 +291,45 @@ class _Sites:
 
     def _sum_of(self, uploads: Sequence[Upload], request: Request) -> Words:
         """Sum of the sites' words modulo 2^64."""
-        if not self.plan.secure_sum:
+        if not self._plan.secure_sum:
             return np.asarray(np.add.reduce([upload.words for upload in uploads]))
-        attempt = request.attempt(self.plan.digest, uploads[0].site)
-        return open_sum(uploads, attempt, self.registry, request.query.n_values)
+        attempt = request.attempt(self._digest, uploads[0].site)
+        return open_sum(uploads, attempt, self._registry, request.query.n_values)
 
     def _present(self) -> tuple[str, ...]:
         """The sites between which answers are masked."""
-        return tuple(sorted(self.nodes)) if self.plan.secure_sum else ()
+        return tuple(sorted(self.sites.nodes)) if self._plan.secure_sum else ()
 
     def _checkpoint(self) -> Checkpoint:
         return Checkpoint(
             run=self.run,
-            plan=self.plan.digest,
-            offers=self.offers,
+            plan=self._digest,
+            offers=self.sites.offers,
             rounds=tuple(self.rounds),
-            sums=tuple(self.sums),
-            dropouts=tuple(self.dropouts),
-            gone=tuple(self.gone),
-            retries=self.retries,
-            attempt=self.attempt,
-            asked={site: tuple(sorted(names)) for site, names in self.asked.items()},
-            answered={site: tuple(sorted(names)) for site, names in self.answered.items()},
+            sums=tuple(self._sums),
+            dropouts=tuple(self.sites.dropouts),
+            sites=tuple(self.sites.nodes),
+            gone=tuple(self.sites.gone),
+            retries=self._retries,
+            attempt=self._attempt,
+            asked={site: tuple(sorted(names)) for site, names in self.sites.asked.items()},
+            answered={site: tuple(sorted(names)) for site, names in self.sites.answered.items()},
         )
 
 
-_QUERY = MessageType.QUERY
+_NOT_THIS_RUN: Final = "what was kept of the run does not fit its plan; start a new run"
+
+
+def _replayed(query: Query, record: RoundRecord, total: NoisySum) -> NoisySum:
+    """A sum that was kept, in answer to the query that it answered before.
+
+    Raises:
+        CheckpointError: This is another query.
+    """
+    if (record.step, total.values.size) != (query.step, query.n_values):
+        raise CheckpointError(_NOT_THIS_RUN)
+    logger.info("%s %d: kept from before", record.step, record.round)
+    return total
 
 
 def _release(request: Request) -> str:
@@ -544,7 +358,3 @@ def on_each_round(call: Callable[[], None]) -> Iterator[None]:
         logger.removeHandler(handler)
         logger.setLevel(level)
         logger.propagate = propagate
-
-
-def _listed(failures: Mapping[str, Failure]) -> str:
-    return "; ".join(sorted({failure.reason for failure in failures.values()}))

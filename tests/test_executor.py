@@ -25,7 +25,7 @@ from federation.deployment.consent import Consent
 from federation.deployment.executor import Executor
 from federation.deployment.runtime import Runtime
 from federation.identity import REGISTRY_FILE
-from federation.in_process import InProcessGrid, _task_identity, run_in_process
+from federation.in_process import InProcessGrid, run_in_process, task_identity
 from federation.ledger import ledger_file
 from federation.messages import encode_request
 from federation.plan import RunPlan
@@ -79,7 +79,7 @@ def asked(
         return executor.reply(message, context, content)
 
     grid = InProcessGrid(app, [{}], config)  # type: ignore[arg-type] # called as an app is
-    with _task_identity():
+    with task_identity():
         (node,) = grid.get_node_ids()
         message = Message(records, dst_node_id=node, message_type=kind)
         (reply,) = grid.send_and_receive([message])
@@ -435,10 +435,10 @@ from pathlib import Path
 from flwr.app import Context, Message, RecordDict
 from federation.deployment.app import App
 from federation.deployment.bundles import Bundle
-from federation.in_process import _task_identity
+from federation.in_process import task_identity
 app = App(Bundle.read(Path(sys.argv[1]).read_bytes()), 600.0)
 context = Context(1, 1, {}, RecordDict(), {})
-with _task_identity():
+with task_identity():
     app.answer(Message(RecordDict(), dst_node_id=1, message_type="train"), context)
 """
     command = [sys.executable, "-c", code, str(tmp_path / "bundle.fab")]

@@ -2,6 +2,9 @@
 
 import os
 import stat
+import subprocess
+import sys
+import threading
 import time
 from pathlib import Path
 
@@ -75,3 +78,55 @@ def test_only_what_was_sent_last_can_be_sent_again(tmp_path: Path) -> None:
 def test_a_name_that_is_no_runs_reaches_no_file(tmp_path: Path, name: str) -> None:
     with pytest.raises(RunStateError, match="32 hexadecimal digits"):
         RunState(tmp_path, name)
+
+
+def test_one_process_at_a_time_answers_and_the_lock_of_a_dead_one_is_free(tmp_path: Path) -> None:
+    RunState(tmp_path, RUN).keys()
+    code = (
+        "import sys, time; from pathlib import Path; from federation.run_state import RunState\n"
+        f"with RunState(Path(sys.argv[1]), {RUN!r}).locked():\n"
+        "    print('held', flush=True); time.sleep(60)\n"
+    )
+    other = subprocess.Popen(
+        [sys.executable, "-c", code, str(tmp_path)], stdout=subprocess.PIPE, text=True
+    )
+    assert other.stdout is not None
+    assert other.stdout.readline() == "held\n"
+    got = threading.Event()
+
+    def wait_for_it() -> None:
+        with RunState(tmp_path, RUN).locked():
+            got.set()
+
+    waiting = threading.Thread(target=wait_for_it)
+    waiting.start()
+    assert not got.wait(0.3)
+    with RunState(tmp_path, new_run_id_with_keys(tmp_path)).locked():
+        pass  # another run is not held up
+    other.kill()
+    other.communicate()
+    assert got.wait(30)
+    waiting.join()
+
+
+def new_run_id_with_keys(folder: Path) -> str:
+    run = new_run_id()
+    RunState(folder, run).keys()
+    return run
+
+
+def test_what_was_sent_before_is_there_until_what_is_sent_next_is_whole(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    state = RunState(tmp_path, RUN)
+    state.keys()
+    state.keep(b"one", np.arange(3, dtype=np.uint64))
+
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(run_state.np, "save", full)
+    with pytest.raises(OSError, match="No space left"):
+        state.keep(b"two", np.arange(4, dtype=np.uint64))
+    assert state.sent(b"two") is None
+    assert state.sent(b"one") is not None

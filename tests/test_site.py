@@ -119,6 +119,28 @@ def test_a_private_site_refuses_plans_that_are_not_made_for_it(
     greet(private_sites[0], plan, "0" * 32)
 
 
+@pytest.mark.parametrize(
+    ("limit", "words"),
+    [
+        ({"min_sites": 4}, "in runs of 4 sites or more .* the plan names 3"),
+        ({"min_patients": 1501}, "over 1,501 declared patients or more .* declares 1,500"),
+        ({"tasks": ("cost", "readmission")}, "takes part in cost, readmission .* is for approved"),
+    ],
+)
+def test_a_site_keeps_to_its_own_limits(
+    make_plan: PlanMaker, private_sites: list[Path], limit: dict[str, Any], words: str
+) -> None:
+    plan = make_plan(noise_seed=None)
+    plan = dataclasses.replace(plan, patients=dict.fromkeys(plan.sites, 500))
+    usual = SiteManifest.load(private_sites[0])
+    dataclasses.replace(usual, **limit).write(private_sites[0].parent)
+    with pytest.raises(SitePolicyError, match=words):
+        greet(private_sites[0], plan, "0" * 32)
+    just = {"min_sites": 3, "min_patients": 1500, "tasks": ("approved",)}
+    dataclasses.replace(usual, **just).write(private_sites[0].parent)
+    greet(private_sites[0], plan, "0" * 32)
+
+
 def version_after(plan: RunPlan, table: str, major: int = 0, minor: int = 0, patch: int = 0) -> str:
     now = parse_version(plan.contracts[table])
     return ".".join(str(at + step) for at, step in zip(now, (major, minor, patch), strict=True))

@@ -268,6 +268,17 @@ def test_a_node_that_does_not_say_who_it_is_stops_the_run(
         carry_out(make_plan(), provider_folders, names={BAD: name})
 
 
+def test_a_site_that_gives_no_key_for_the_run_takes_no_part(
+    make_plan: PlanMaker, provider_folders: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    greet = site.greet
+    monkeypatch.setattr(
+        site, "greet", lambda file, *rest: None if BAD in str(file) else greet(file, *rest)
+    )
+    with pytest.raises(SiteFailureError, match=f"site {BAD} gave no key for the run"):
+        carry_out(make_plan(), provider_folders)
+
+
 def test_a_site_that_is_missing_stops_the_run_when_time_is_up(
     make_plan: PlanMaker, provider_folders: list[Path]
 ) -> None:
