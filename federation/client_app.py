@@ -8,8 +8,10 @@ from flwr.clientapp import ClientApp
 
 from data_contracts.errors import GroundTruthError
 from data_contracts.manifest import SiteManifest
-from federation.messages import decode_request, encode_answer
+from federation.ledger import AlreadyChargedError
+from federation.messages import Answer, Lost, decode_request, encode_answer
 from federation.plan import RunPlan
+from federation.secure_sum import Upload
 from federation.site import answer, charged, greet, reasons_kept_at_site
 
 app = ClientApp()
@@ -39,8 +41,13 @@ def train(message: Message, context: Context) -> Message:
     plan = _plan(context)
     request = decode_request(message.content, plan.digest)
     file = _manifest_file(context)
-    with reasons_kept_at_site(SiteManifest.load(file)):
-        reply = answer(file, plan, request)
+    manifest = SiteManifest.load(file)
+    reply: Answer | Upload | Lost
+    with reasons_kept_at_site(manifest):
+        try:
+            reply = answer(file, plan, request)
+        except AlreadyChargedError:
+            reply = Lost(manifest.name)
     return Message(encode_answer(reply), reply_to=message)
 
 

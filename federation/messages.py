@@ -94,6 +94,19 @@ class Answer:
     values: NDArray[np.float64]
 
 
+@dataclasses.dataclass(frozen=True, slots=True)
+class Lost:
+    """A site's word that it has charged a release and lost it, as when it died in between.
+
+    It is never computed again. The site can answer the next one.
+
+    Attributes:
+        site: Name of the site.
+    """
+
+    site: str
+
+
 def encode_request(request: Request) -> RecordDict:
     """A request as Flower records."""
     arrays: dict[str, Array] = {}
@@ -170,10 +183,13 @@ def query_digest(query: Query) -> bytes:
     return digest.digest()
 
 
-def encode_answer(answer: Answer | Upload) -> RecordDict:
+def encode_answer(answer: Answer | Upload | Lost) -> RecordDict:
     """An answer as Flower records."""
     config: dict[str, Any] = {"site": answer.site}
-    if isinstance(answer, Upload):
+    arrays: dict[str, Array] = {}
+    if isinstance(answer, Lost):
+        config["lost"] = True
+    elif isinstance(answer, Upload):
         config |= {"attempt": answer.attempt, "signature": answer.signature}
         arrays = {"words": Array(answer.words)}
     else:
@@ -181,7 +197,7 @@ def encode_answer(answer: Answer | Upload) -> RecordDict:
     return RecordDict({_ARRAYS: ArrayRecord(arrays), _CONFIG: ConfigRecord(config)})
 
 
-def decode_answer(content: RecordDict) -> Answer | Upload:
+def decode_answer(content: RecordDict) -> Answer | Upload | Lost:
     """The answer behind the records.
 
     Raises:
@@ -191,6 +207,8 @@ def decode_answer(content: RecordDict) -> Answer | Upload:
     site = config.get("site")
     if not isinstance(site, str):
         raise MessageError("an answer names its site")
+    if config.get("lost") is True and not arrays:
+        return Lost(site)
     if set(arrays) == {"words"}:
         attempt, signature = config.get("attempt"), config.get("signature")
         if not (isinstance(attempt, bytes) and isinstance(signature, bytes)):

@@ -17,6 +17,7 @@ from federation.exchange import PATIENCE, Failure, Patience, ask_all
 from federation.identity import Registry
 from federation.messages import (
     Answer,
+    Lost,
     MessageError,
     Request,
     decode_answer,
@@ -247,16 +248,26 @@ class _Run:
         answers: dict[str, Answer | Upload] = {}
         for site, reply in replies.items():
             try:
-                answers[site] = self._checked(site, request, decode_answer(reply.content))
+                answer = self._checked(site, request, decode_answer(reply.content))
+                if answer is None:
+                    words = f"site {site} died between charging the release and sending it"
+                    failures[site] = Failure(words, silent=True)
+                    continue
+                answers[site] = answer
                 self.sites.answered.setdefault(site, set()).add(name)
             except (MessageError, SecureSumError) as error:
                 words = f"site {site} answered nonsense: {error}"
                 failures[site] = Failure(words, silent=False)
         return answers, failures
 
-    def _checked(self, site: str, request: Request, answer: Answer | Upload) -> Answer | Upload:
+    def _checked(
+        self, site: str, request: Request, answer: Answer | Upload | Lost
+    ) -> Answer | Upload | None:
+        """The answer, if it is good; None where the site has lost it."""
         if answer.site != site:
             raise MessageError(f"site {site} answered in the name of {answer.site}")
+        if isinstance(answer, Lost):
+            return None
         if isinstance(answer, Upload) != (self._plan.mu is not None):
             raise MessageError("the plan asks for noise" if self._plan.mu else "no noise is asked")
         size = request.query.n_values

@@ -338,3 +338,27 @@ def test_any_schedule_of_losses_ends_in_a_right_result_or_a_named_error_within_t
             assert_within_the_plan(net, plan, schedule.seen.kept.run)
     assert all(any(site in text for site in net.names) for text in errors), errors
     assert min(ends["result"], ends["retried"], ends["back"], len(errors)) >= 2, (ends, errors)
+
+
+def test_a_site_that_died_between_charge_and_upload_says_so_and_comes_back(
+    net: Any, fate: Any
+) -> None:
+    """Its bytes are gone for good: the release is paid for, and never computed again."""
+    plan, seen = net.plan(), Witness()
+
+    def weather(sent: Any) -> Any:
+        if (sent.site, sent.step, sent.retry) != (BACK, "GramQuery", 0):
+            return fate()
+        if sent.copy:  # what the first one left was never written
+            for upload in net.files[1].parent.glob("state/runs/*/*.npy"):
+                upload.unlink()
+        return fate(answered=bool(sent.copy))
+
+    grid = net.grid(plan, weather)
+    result = net.run(grid, plan, **seen.options)
+    assert [record.sites for record in result.rounds] == [4, 3, 3, 4, 4]
+    assert [(each.site, each.step) for each in result.dropouts] == [(BACK, "gram")]
+    assert "died between charging the release and sending it" in result.dropouts[0].reason
+    assert result.dropouts[0].back
+    assert_right(net, plan, result, seen)
+    assert net.charges(result.run)[BACK].count("gram 1") == 1
