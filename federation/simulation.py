@@ -6,7 +6,6 @@ simulate with public or synthetic data.
 """
 
 import importlib.util
-import os
 import re
 import socket
 import subprocess
@@ -22,21 +21,17 @@ import tomli_w
 
 from data_contracts.errors import GroundTruthError
 from federation import process_tree
+from federation.flower_processes import LOOPBACK, flower_environment, flower_program, free_port
 from federation.identity import REGISTRY_FILE
 from federation.plan import RunPlan
 from federation.results import RunFailedError, read_result
 
-_HOST = "127.0.0.1"
 _CONNECTION = "simulation"
 
 _ENVIRONMENT = {
-    # Nothing phones home, nothing is installed, and no proxy is asked for a loopback address.
-    "FLWR_TELEMETRY_ENABLED": "0",
-    "FLWR_DISABLE_UPDATE_CHECK": "1",
-    "FLWR_DISABLE_RUNTIME_DEPENDENCY_INSTALLATION": "1",
-    "RAY_USAGE_STATS_ENABLED": "0",
-    "NO_PROXY": _HOST,
-    "no_proxy": _HOST,
+    # No proxy is asked for a loopback address.
+    "NO_PROXY": LOOPBACK,
+    "no_proxy": LOOPBACK,
     # Without a "cluster", all servers of Ray bind to loopback, on Linux too.
     "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
     # Ray's coming default; without it, Ray warns.
@@ -87,8 +82,8 @@ def run_on_simulation(
     }
     # The prefix is short: sockets of Ray lie deep below this folder, and 107 bytes are their limit.
     with tempfile.TemporaryDirectory(prefix="gt") as folder, log.open("wb") as output:
-        home, port = Path(folder), _free_port()
-        connection = {"address": f"{_HOST}:{port}", "insecure": True}
+        home, port = Path(folder), free_port()
+        connection = {"address": f"{LOOPBACK}:{port}", "insecure": True}
         _write(home / "config.toml", {"superlink": {_CONNECTION: connection}})
         _write(home / "run.toml", run_config)
         # An empty folder to start in: Ray's workers import from there first.
@@ -99,7 +94,7 @@ def run_on_simulation(
             "stdout": output,
             "stderr": subprocess.STDOUT,
         }
-        submit = [_program("flwr"), "run", str(app), _CONNECTION, "--stream"]
+        submit = [flower_program("flwr"), "run", str(app), _CONNECTION, "--stream"]
         submit += ["--run-config", str(home / "run.toml")]
         submit += ["--federation-config", _federation(len(plan.sites), cpus)]
         with suppress(subprocess.TimeoutExpired), _tree(_superlink(port), options) as superlink:
@@ -141,32 +136,22 @@ def _app_folder() -> Path:
 
 
 def _environment(home: Path) -> dict[str, str]:
-    # Not the caller's modules, and no Ray cluster that happens to run elsewhere.
-    own = {k: v for k, v in os.environ.items() if k not in ("PYTHONPATH", "RAY_ADDRESS")}
-    path = f"{Path(sys.executable).parent}{os.pathsep}{own.get('PATH', os.defpath)}"
-    return own | _ENVIRONMENT | {"PATH": path, "FLWR_HOME": str(home), "RAY_TMPDIR": str(home)}
+    ours = flower_environment(home, **_ENVIRONMENT, RAY_TMPDIR=str(home))
+    # No Ray cluster that happens to run elsewhere.
+    return {key: value for key, value in ours.items() if key != "RAY_ADDRESS"}
 
 
 def _federation(nodes: int, cpus: int) -> str:
     return f"num-supernodes={nodes} init-args-num-cpus={cpus} client-resources-num-cpus=1"
 
 
-def _program(name: str) -> str:
-    return str(Path(sys.executable).with_name(name))
-
-
 def _write(file: Path, content: Mapping[str, Any]) -> None:
     file.write_text(tomli_w.dumps(content), encoding="utf-8")
 
 
-def _free_port() -> int:
-    with socket.create_server((_HOST, 0)) as server:
-        return int(server.getsockname()[1])
-
-
 def _superlink(port: int) -> list[str]:
-    command = [_program("flower-superlink"), "--simulation", "--isolation", "subprocess"]
-    command += ["--insecure", "--host", _HOST, "--port", str(port)]
+    command = [flower_program("flower-superlink"), "--simulation", "--isolation", "subprocess"]
+    command += ["--insecure", "--host", LOOPBACK, "--port", str(port)]
     return [*command, "--disable-runtime-dependency-installation"]
 
 
@@ -188,7 +173,7 @@ def _tree(command: Sequence[str], options: Mapping[str, Any]) -> Iterator[subpro
 def _answers(port: int, superlink: subprocess.Popen[bytes], deadline: float) -> bool:
     """Wait until the SuperLink listens; False if it ended or time is up."""
     while superlink.poll() is None and time.monotonic() < deadline:
-        with suppress(OSError), socket.create_connection((_HOST, port), timeout=1):
+        with suppress(OSError), socket.create_connection((LOOPBACK, port), timeout=1):
             return True
         time.sleep(0.1)
     return False

@@ -20,7 +20,7 @@ import numpy as np
 import pytest
 
 from data_contracts.manifest import MANIFEST_NAME
-from experiments.benchmarks.local_network import LocalNetwork, free_port, wait_for
+from experiments.benchmarks.local_network import LocalNetwork, wait_for
 from experiments.config import DeploymentSettings, load_config
 from experiments.deployed_run import run_deployed
 from federation import client_app, server_app, site
@@ -30,6 +30,7 @@ from federation.deployment.bundles import Bundle, installed_bundle
 from federation.deployment.consent import Consent
 from federation.deployment.coordinator import Coordinator
 from federation.deployment.membership import COORDINATOR_FILE, NODE_KEY_FILE
+from federation.flower_processes import free_port
 from federation.identity import IDENTITY_FILE
 from federation.in_process import run_in_process
 from federation.ledger import Ledger, ledger_file

@@ -6,7 +6,6 @@ For benchmarks and tests. Whatever was started is ended with the `with` block.
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -28,9 +27,9 @@ from federation.deployment.membership import join
 from federation.deployment.pinning import pin
 from federation.deployment.superlink import SuperLinkError
 from federation.deployment.supervisor import die_with_parent, read_status
+from federation.flower_processes import LOOPBACK, free_port
 from federation.run_state import STATE_FOLDER
 
-_HOST: Final = "127.0.0.1"
 _PROGRAM: Final = Path(sys.executable).with_name("groundtruth")
 
 
@@ -69,9 +68,9 @@ class LocalNetwork:
         coordinator = Coordinator.init(
             folder / "coordinator",
             "local",
-            f"{_HOST}:{port}",
+            f"{LOOPBACK}:{port}",
             sites=names,
-            bind=f"{_HOST}:{port}",
+            bind=f"{LOOPBACK}:{port}",
             payers=[f"payer-{number:02}" for number in range(1, payers + 1)],
         )
         made = cls(folder, names, coordinator)
@@ -214,9 +213,3 @@ def wait_for(condition: Callable[[], bool], what: str, *, seconds: float) -> Non
         if time.monotonic() > deadline:
             raise TimeoutError(f"{what}: not within {seconds:.0f} s")
         time.sleep(0.05)
-
-
-def free_port() -> int:
-    """A loopback port on which nobody listens."""
-    with socket.create_server((_HOST, 0)) as server:
-        return int(server.getsockname()[1])

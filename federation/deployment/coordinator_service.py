@@ -24,7 +24,7 @@ from federation.deployment.superlink import (
     SuperLinkUnreachableError,
 )
 from federation.deployment.supervisor import Process, Supervisor, only_one
-from federation.flower_environment import flower_environment, flower_program
+from federation.flower_processes import flower_environment, flower_program
 
 logger = logging.getLogger("groundtruth.service")
 

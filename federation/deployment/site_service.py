@@ -3,7 +3,6 @@
 import json
 import logging
 import secrets
-import socket
 import sys
 import threading
 import time
@@ -24,7 +23,7 @@ from federation.deployment.membership import (
 from federation.deployment.node import NotAdmittedError, sign_off
 from federation.deployment.server_check import UnreachableError, check_server
 from federation.deployment.supervisor import Process, ServiceError, Supervisor, only_one
-from federation.flower_environment import flower_environment, flower_program
+from federation.flower_processes import LOOPBACK, flower_environment, flower_program, free_port
 from federation.identity import IDENTITY_FILE, REGISTRY_FILE, Identity, Registry
 from federation.private_files import private_folder, read_private, write_whole
 
@@ -33,7 +32,6 @@ logger = logging.getLogger("groundtruth.service")
 SERVER_FILE: Final = "coordinator-seen.json"
 """When the coordinator's certificate expires, as this site has seen it last."""
 
-_LOOPBACK: Final = "127.0.0.1"
 _SECRET_FILE: Final = "runtime.secret"  # noqa: S105 - a name
 _CHECK_SECONDS: Final = 24 * 3600.0
 
@@ -85,14 +83,14 @@ class _Service:
         sign_off(membership.address, authority.read_bytes(), key, self.state)
         secret = self.state / _SECRET_FILE
         write_whole(secret, secrets.token_bytes(32), mode=0o600)
-        port = _free_port()
+        port = free_port()
         environment = flower_environment(self.state / "flower")
         node = [flower_program("flower-supernode"), "--superlink", membership.address]
         node += ["--root-certificates", str(authority), "--auth-supernode-private-key", str(key)]
         node += ["--isolation", "process", "--superexec-auth-secret-file", str(secret)]
-        node += ["--host", _LOOPBACK, "--port", str(port)]
+        node += ["--host", LOOPBACK, "--port", str(port)]
         executor = [sys.executable, "-m", "federation.deployment.executor"]
-        executor += [str(self._manifest_file), f"{_LOOPBACK}:{port}", str(secret)]
+        executor += [str(self._manifest_file), f"{LOOPBACK}:{port}", str(secret)]
         self._say(f"site {manifest.name} connects to {membership.address}")
         return [
             Process("supernode", node, environment),
@@ -134,8 +132,3 @@ class _Service:
 
 
 _NEW_KEYS = "make new keys with `groundtruth site join --new-keys`"
-
-
-def _free_port() -> int:
-    with socket.create_server((_LOOPBACK, 0)) as server:
-        return int(server.getsockname()[1])

@@ -1,11 +1,13 @@
-"""The environment in which processes of Flower are started."""
+"""How processes of Flower are started: which program, in which environment, on which port."""
 
 import os
+import socket
 import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
+LOOPBACK: Final = "127.0.0.1"
 _QUIET: Final = {
     # Nothing phones home, and nothing is installed.
     "FLWR_TELEMETRY_ENABLED": "0",
@@ -30,3 +32,9 @@ def flower_environment(home: Path, **more: str) -> Mapping[str, str]:
 def flower_program(name: str) -> str:
     """Flower's command of this name that belongs to the Python that runs."""
     return str(Path(sys.executable).with_name(name))
+
+
+def free_port() -> int:
+    """A port of the loopback interface on which nobody listens just now."""
+    with socket.create_server((LOOPBACK, 0)) as server:
+        return int(server.getsockname()[1])
