@@ -566,23 +566,22 @@ def test_a_run_that_asks_for_more_epsilon_than_the_policy_allows_is_refused(
 # --- disks ---------------------------------------------------------------------------------------
 
 
-def test_a_full_disk_at_a_site_is_named_as_such_there_and_charges_nothing_twice(
+def test_a_site_without_room_to_write_is_named_and_nothing_is_charged_twice(
     network: LocalNetwork, out: str
 ) -> None:
-    limit = ["prlimit", "--fsize=300000"]
+    """No file may grow beyond 20 kB there: not the ledger, not an upload, not an app."""
     stop(network, VICTIM)
-    network.start_site(VICTIM, limit)
+    network.start_site(VICTIM, ["prlimit", "--fsize=20000"])
     network.wait_online(VICTIM)
     try:
         code, said = finished(network.run(out, SETTINGS))
     finally:
         stop(network, VICTIM)
-        network.start_site(VICTIM)
-        network.wait_online(VICTIM)
-    if code == 0:
-        left = [dropout.site for dropout in result_of(network, out).dropouts]
-        assert left == [VICTIM]
-    assert f"site {VICTIM} could not answer" in said
+    assert code == 0, said
+    left = result_of(network, out).dropouts
+    assert [dropout.site for dropout in left] == [VICTIM]
+    assert f"site {VICTIM} could not answer" in left[0].reason
+    assert_whole(network, out)
 
 
 def test_the_audit_logs_are_intact_after_all_of_this(network: LocalNetwork) -> None:
