@@ -19,6 +19,7 @@ TEST_SHARE: Final = 0.25
 
 Engine = Literal["in-process", "simulation", "deployment"]
 ENGINES: Final = get_args(Engine)
+_POLL_SECONDS: Final = 0.5  # sites look for messages every three seconds
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +53,7 @@ class DeploymentSettings:
             round_seconds=60 * self.round_minutes,
             ask_again_seconds=self.ask_again_seconds,
             quorum=self.quorum,
+            poll_seconds=_POLL_SECONDS,
         )
 
 
