@@ -216,6 +216,17 @@ def test_approved_apps_answer_as_they_do_in_one_process(
         ({}, {"privacy": PrivacySettings(epsilon=50.0)}, "allows max_epsilon"),
         ({}, {"privacy": PrivacySettings(epsilon=None)}, "refuses to train without privacy"),
         ({"min_sites": 4}, {}, "4 sites or more .* the plan names 3"),
+        (
+            {"min_sites": 3},
+            {"privacy": PrivacySettings(epsilon=3.0, dropouts=0.34)},
+            "names 3 and does with 2",
+        ),
+        (
+            {"min_sites": 5},
+            {"sites": ("provider-01", *(f"made-up-{number}" for number in range(9)))},
+            "9 sites whose keys site provider-01 has not pinned",
+        ),
+        ({}, {"privacy": PrivacySettings(epsilon=3.0, secure_sum=False)}, "only sums that are"),
         ({"min_patients": 1000}, {}, "1,000 declared patients or more"),
         ({"tasks": ("readmission_30d",)}, {}, "takes part in readmission_30d"),
         ({}, {"noise_seed": 7}, "draws its noise itself"),

@@ -31,7 +31,9 @@ from federation.deployment.consent import Consent
 from federation.deployment.request_facts import request_facts
 from federation.deployment.runtime import MessageLostError, Runtime, Task
 from federation.deployment.supervisor import stop_on_signals
+from federation.identity import REGISTRY_FILE, Registry
 from federation.plan import RunPlan
+from federation.run_state import state_folder
 from federation.settings import ConfigError
 from federation.site import SitePolicyError, check_policy
 
@@ -147,7 +149,28 @@ class Executor:
                 "experiments on one machine"
             )
         check_policy(manifest, plan)
+        if manifest.origin == "private":
+            self._check_network(manifest, plan)
         return bundle
+
+    def _check_network(self, manifest: SiteManifest, plan: RunPlan) -> None:
+        """Refuse a plan that would show the site's own sum, or counts on sites that are none.
+
+        Raises:
+            SitePolicyError: It does.
+        """
+        peers = Registry.load(state_folder(self._manifest_file) / REGISTRY_FILE).keys
+        if strangers := [each for each in plan.sites if each not in peers]:
+            raise SitePolicyError(
+                f"the plan names {len(strangers)} sites whose keys site {manifest.name} has not "
+                "pinned: hand it the peers.toml of today"
+            )
+        if manifest.min_sites > 1 and not plan.secure_sum:
+            raise SitePolicyError(
+                f"site {manifest.name} gives only sums that are masked with other sites', and the "
+                "plan has no secure sum: set privacy.secure_sum, and privacy.dropouts so low that "
+                "two sites are left (a site gives its own with min_sites = 1)"
+            )
 
     def _answer(self, bundle: Bundle, message: Message, context: Context) -> Message:
         """What the bundle's app says; a process that ends over it is replaced at the next one."""
