@@ -29,7 +29,7 @@ from federation.deployment.audit_log import site_log
 from federation.deployment.bundles import Bundle, BundleError
 from federation.deployment.consent import Consent
 from federation.deployment.request_facts import request_facts
-from federation.deployment.runtime import MessageLostError, Runtime, Task
+from federation.deployment.runtime import Runtime, Task
 from federation.deployment.supervisor import stop_on_signals
 from federation.identity import REGISTRY_FILE, Registry
 from federation.plan import RunPlan
@@ -198,14 +198,14 @@ class Executor:
             task.begin()
             context, _, bundle = task.pull()
             self._here.put((task, task.pull_message(context), context, bundle.content))
-        except (httpx.HTTPError, MessageLostError) as error:
+        except Exception as error:  # of bytes that are no message, Flower fails in many ways
             _give_up(task, error)
 
     def _carry_out(self, task: Task, message: Message, context: Context, content: bytes) -> None:
         try:
             task.push_message(self.reply(message, context, content), context)
             task.finish()
-        except httpx.HTTPError as error:
+        except Exception as error:  # Flower has dropped the task, or cannot be reached
             _give_up(task, error)
         else:
             task.end()
