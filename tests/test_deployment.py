@@ -16,11 +16,13 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 
+import httpx
 import numpy as np
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import load_ssh_private_key
 from flwr.app import ConfigRecord, Message, RecordDict
+from flwr.supercore.constant import TaskType
 from flwr.supercore.inflatable.inflatable_object import (
     get_all_nested_objects,
     get_object_tree,
@@ -40,6 +42,7 @@ from federation.deployment.bundles import Bundle, installed_bundle
 from federation.deployment.consent import Consent
 from federation.deployment.coordinator import Coordinator
 from federation.deployment.membership import AUTHORITY_FILE, COORDINATOR_FILE, NODE_KEY_FILE
+from federation.deployment.runtime import Runtime
 from federation.identity import IDENTITY_FILE
 from federation.in_process import run_in_process, task_identity
 from federation.ledger import Ledger, ledger_file
@@ -539,6 +542,24 @@ def test_another_coordinator_at_the_same_address_is_not_believed(
     assert "not signed by the network's authority" in said
 
 
+def test_the_executor_takes_no_tasks_from_whoever_else_listens_at_its_port(
+    network: LocalNetwork,
+) -> None:
+    """The port stands in /proc for all users, and the SuperNode takes seconds to listen there."""
+    pid = network.pids(VICTIM)["executor"]
+    command = Path(f"/proc/{pid}/cmdline").read_bytes().decode().split("\0")
+    address, secret, authority = command[4:7]
+    assert (
+        Runtime(address, Path(secret).read_bytes(), Path(authority).read_bytes()).acquire(
+            TaskType.CLIENT_APP
+        )
+        is None
+    )
+    other = network.coordinator  # as good a stranger as any
+    with pytest.raises(httpx.ConnectError, match="certificate verify failed"):
+        Runtime(other.bind, b"s" * 32, Path(authority).read_bytes()).acquire(TaskType.CLIENT_APP)
+
+
 # --- a hostile site ------------------------------------------------------------------------------
 
 
@@ -553,7 +574,7 @@ def hostile(network: LocalNetwork, name: str, *, sends: bool) -> Iterator[None]:
 
     def answer() -> None:
         with http_request_response(network.coordinator.address, False, authority, keys) as calls:
-            _, receive, send, _, _, _, push_object, _ = calls
+            TaskIdentity.node_id, receive, send, _, _, _, push_object, _ = calls
             while not stop.wait(0.3):
                 if (asked := receive()) is None:
                     continue

@@ -1,6 +1,6 @@
 """The site's executor: takes messages from its SuperNode and runs approved app bundles on them.
 
-    python -m federation.deployment.executor SITE.TOML RUNTIME_ADDRESS SECRET_FILE
+    python -m federation.deployment.executor SITE.TOML RUNTIME_ADDRESS SECRET_FILE CA_CERTIFICATE
 
 Before any code of a bundle runs, the release that is installed here reads the run's plan, holds it
 against the site's policy, and the bundle against the site's consent. What is refused never starts;
@@ -248,10 +248,11 @@ def _declined(reply: Message) -> bool:
 
 def main(arguments: list[str]) -> None:
     """Serve until ended by a signal."""
-    manifest_file, address, secret_file = arguments
+    manifest_file, address, secret_file, authority_file = arguments
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
     logging.getLogger("httpx").setLevel(logging.WARNING)
-    runtime = Runtime(address, Path(secret_file).read_bytes())
+    certificates = Path(authority_file).read_bytes()
+    runtime = Runtime(address, Path(secret_file).read_bytes(), certificates)
     stop = threading.Event()
     stop_on_signals(stop)
     with Executor(Path(manifest_file), runtime) as executor:
