@@ -78,7 +78,7 @@ class SiteManifest:
             noise.
         sampling: Whether runs may sample patients. Decided before the first release for the life of
             the ledger, which then counts all releases more coarsely.
-        min_sites: Sites that a run must name, this one included.
+        min_sites: Sites that must be in every sum of a run, this one included.
         min_patients: Patients that the sites of a run must have declared, all together.
         tasks: Tasks that this site takes part in; all where there is none.
         mappings: Contract name -> how the columns of its flat file are named, where they differ.

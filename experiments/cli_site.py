@@ -315,7 +315,7 @@ def site_apps(
 def site_approve(
     folder: SiteFolder,
     sha256: Annotated[
-        str, typer.Argument(help="Eight or more digits of a bundle's SHA-256, see `site apps`.")
+        str, typer.Argument(help="A bundle's SHA-256, all of it, see `site apps`.")
     ] = "",
     installed: Annotated[
         bool, typer.Option("--installed", help="The bundle of the release that is installed here.")

@@ -17,11 +17,13 @@ from experiments.progress import Reporter
 from experiments.run_results import privacy_of_run, provenance, write_results
 from experiments.spool import hand_in, sqlite_store
 from experiments.task_figures import evaluation_figures, privacy_figures, shape_figures
+from federation.checkpoint import CheckpointError
 from federation.deployment.coordinator import Coordinator
 from federation.deployment.coordinator_settings import NetworkSettings
 from federation.deployment.deployed import Deployed
 from federation.deployment.members import Member, Members
 from federation.plan import RunPlan
+from federation.private_files import write_whole
 from federation.promise import promise
 from federation.results import read_result, write_result
 from federation.settings import ConfigError
@@ -147,23 +149,32 @@ def _plans(
 def _train(
     plan: RunPlan, network: Deployed, config: ExperimentConfig, folder: Path, reporter: Reporter
 ) -> None:
-    """Train one task; one that was finished before, with the same plan, is kept as it is."""
+    """Train one task; one that was finished before is kept as it is.
+
+    Raises:
+        CheckpointError: It was begun with another plan.
+    """
     place = folder / "tasks" / plan.task
     plan_file, result = place / "plan.json", place / "result.json"
-    same = plan_file.is_file() and plan_file.read_text(encoding="utf-8") == plan.to_json()
-    if not (same and result.is_file()):
+    if plan_file.exists() and plan_file.read_text(encoding="utf-8") != plan.to_json():
+        raise CheckpointError(
+            f"{plan.task} was begun in {folder} with another plan than the one of today: members "
+            "were admitted or revoked or have declared anew, or this software is another release. "
+            "What its sites have released stays charged. Start a new run in another folder, which "
+            "is charged anew"
+        )
+    if not result.is_file():
         place.mkdir(parents=True, exist_ok=True)
-        if not same:
-            (place / _CHECKPOINT).unlink(missing_ok=True)
-        plan_file.write_text(plan.to_json(), encoding="utf-8")
+        write_whole(plan_file, plan.to_json().encode())
         rounds = sum(step.rounds for step in plan.steps.values())
         title = f"{plan.task}: training over {len(plan.sites)} sites"
         patience = config.deployment.patience()
         start = time.monotonic()
         with reporter.steps(title, rounds) as steps, on_each_round(steps.advance):
             trained = network.train(plan, patience, place / _CHECKPOINT, folder=folder)
+        # The result comes last: a task that has one is complete.
+        write_whole(place / "seconds.json", json.dumps(time.monotonic() - start).encode())
         write_result(result, trained)
-        (place / "seconds.json").write_text(json.dumps(time.monotonic() - start))
     else:
         reporter.say(f"{plan.task}: finished before, kept")
 

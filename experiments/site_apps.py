@@ -10,10 +10,10 @@ from rich.text import Text
 
 from data_contracts.errors import GroundTruthError
 from data_contracts.manifest import MANIFEST_NAME
-from federation.deployment.audit_entry import printable
 from federation.deployment.bundles import Bundle, Change, changes, difference, installed_bundle
 from federation.deployment.consent import Consent, ConsentError, Offer
 from federation.plan import RunPlan
+from federation.printable import printable
 from federation.promise import promise
 
 
@@ -58,8 +58,8 @@ def approve(folder: Path, sha256: str, *, installed: bool) -> Offer:
     """
     if installed == bool(sha256):
         raise ConsentError(
-            "name an app bundle by eight or more digits of its SHA-256 (see `groundtruth site "
-            "apps`), or say --installed"
+            "name an app bundle by its SHA-256 (`groundtruth site apps SITE SHA256` shows all of "
+            "it), or say --installed"
         )
     consent = _consent(folder)
     if installed:

@@ -13,6 +13,8 @@ from flwr.app import Message, RecordDict
 from flwr.common.constant import ErrorCode
 from flwr.serverapp import Grid
 
+from federation.printable import printable
+
 _LOST: Final = frozenset(
     {
         ErrorCode.MESSAGE_UNAVAILABLE,
@@ -23,6 +25,7 @@ _LOST: Final = frozenset(
 )
 """Errors after which the same question may well be answered."""
 AFTER_AN_ERROR_SECONDS: Final = 2.0
+_LONGEST_REASON: Final = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,12 +60,16 @@ class Failure:
     """Why a site gave no answer.
 
     Attributes:
-        reason: In words.
+        reason: In words, on one line of printable characters.
         silent: Whether nothing came from the site itself, so that it may come back as it was.
     """
 
     reason: str
     silent: bool
+
+    def __post_init__(self) -> None:
+        # A site may have worded it, and it goes to people's terminals, to logs and into reports.
+        object.__setattr__(self, "reason", printable(self.reason, _LONGEST_REASON))
 
 
 class Post:

@@ -13,7 +13,8 @@ from federation.checkpoint import Checkpoint, Dropout
 from federation.exchange import AFTER_AN_ERROR_SECONDS, Failure, Patience, Post, failure_of
 from federation.identity import IdentityError, Registry
 from federation.plan import RunPlan
-from federation.roster import KeyOffer, Roster
+from federation.printable import printable
+from federation.roster import KeyOffer, Roster, SecureSumError
 
 logger = logging.getLogger("groundtruth.rounds")
 
@@ -256,7 +257,8 @@ class Participants:
         offer = KeyOffer(site, self._run, self._digest, key, signature)
         try:
             self._registry.verify(site, offer.message(), offer.signature)
-        except IdentityError as error:
+            offer.check_point()
+        except (IdentityError, SecureSumError) as error:
             return refused(site, str(error))
         before = next((each for each in self.offers if each.site == site), offer)
         if offer.public_key != before.public_key:
@@ -281,10 +283,11 @@ class Participants:
                 "stops. At the site, put back the right ledger (`groundtruth site verify`)"
             )
         if unknown := sorted(set(charged) - self.asked.get(site, set())):
+            told = printable(", ".join(unknown), 100)
             raise ReconciliationError(
-                f"the ledger of site {site} has charged {', '.join(unknown[:3])} of run "
-                f"{self._run}, which this coordinator has not asked for: what was kept of the run "
-                "is older than the run, or somebody else has asked. The run stops; start a new one"
+                f"the ledger of site {site} has charged {told} of run {self._run}, which this "
+                "coordinator has not asked for: what was kept of the run is older than the run, or "
+                "somebody else has asked. The run stops; start a new one"
             )
 
     # --- on the way ------------------------------------------------------------------------------

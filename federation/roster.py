@@ -64,6 +64,25 @@ class KeyOffer:
         """What is signed."""
         return encoded("key offer", self.run, self.plan, self.site, self.public_key)
 
+    def check_point(self) -> None:
+        """Refuse keys of low order, of which everybody knows the secrets, and second spellings.
+
+        Raises:
+            WeakKeyError: This is such a key, or none.
+        """
+        try:
+            # Private keys are multiples of the cofactor, so any of them maps a point of low order
+            # to zero, which `exchange` refuses.
+            X25519PrivateKey.generate().exchange(X25519PublicKey.from_public_bytes(self.public_key))
+            usable = int.from_bytes(self.public_key, "little") < _FIELD_PRIME
+        except ValueError:
+            usable = False
+        if not usable:
+            raise WeakKeyError(
+                f"site {self.site} offers a key with which no secret can be agreed on; its "
+                "software is faulty or hostile. Start a new run without the site"
+            )
+
 
 @dataclass(frozen=True, slots=True)
 class RunKeys:
@@ -163,7 +182,7 @@ class Roster:
                 registry.verify(site, offer.message(), offer.signature)
             except IdentityError as error:
                 raise ForgeryError(f"the key offer of site {site}: {error}") from None
-            _check_point(site, offer.public_key)
+            offer.check_point()
             if site in keys:
                 raise RosterError(f"site {site} offers two keys for the run; each site offers one")
             if offer.public_key in keys.values():
@@ -205,23 +224,3 @@ def encoded(kind: str, *parts: str | bytes) -> bytes:
 def digest_of(kind: str, *parts: str | bytes) -> bytes:
     """SHA-256 of parts, as `encoded`."""
     return hashlib.sha256(encoded(kind, *parts)).digest()
-
-
-def _check_point(site: str, public_key: bytes) -> None:
-    """Refuse keys of low order, of which everybody knows the secrets, and second spellings.
-
-    Raises:
-        WeakKeyError: This is such a key, or none.
-    """
-    try:
-        # Private keys are multiples of the cofactor, so any of them maps a point of low order to
-        # zero, which `exchange` refuses.
-        X25519PrivateKey.generate().exchange(X25519PublicKey.from_public_bytes(public_key))
-        usable = int.from_bytes(public_key, "little") < _FIELD_PRIME
-    except ValueError:
-        usable = False
-    if not usable:
-        raise WeakKeyError(
-            f"site {site} offers a key with which no secret can be agreed on; its software is "
-            "faulty or hostile. Start a new run without the site"
-        )

@@ -333,10 +333,10 @@ def _check_private(manifest: SiteManifest, plan: RunPlan) -> None:
             f"{site} refuses privacy.colluders = {privacy.colluders:g}: its site.toml asks for "
             f"{manifest.min_colluders:g} at least"
         )
-    if len(plan.sites) < manifest.min_sites:
+    if plan.minimum_sites < manifest.min_sites:  # whom else it names may never come
         raise SitePolicyError(
             f"{site} takes part in runs of {manifest.min_sites} sites or more (min_sites in its "
-            f"site.toml), and the plan names {len(plan.sites)}"
+            f"site.toml), and the plan names {len(plan.sites)} and does with {plan.minimum_sites}"
         )
     if (declared := sum(plan.patients.values())) < manifest.min_patients:
         raise SitePolicyError(

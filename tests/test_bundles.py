@@ -2,6 +2,7 @@
 
 import io
 import os
+import py_compile
 import random
 import shutil
 import stat
@@ -90,6 +91,48 @@ def test_links_and_devices_are_refused(kind: int) -> None:
     entry.external_attr = (kind | 0o777) << 16
     with pytest.raises(BundleError, match="plain files"):
         Bundle.read(zipped((entry, b"/etc/passwd")))
+
+
+def test_code_that_would_run_in_place_of_the_source_is_refused(
+    archive_of: Archiver, tmp_path: Path
+) -> None:
+    """A compiled file can say that the source beside it is not to be looked at (PEP 552)."""
+    (tmp_path / "part.py").write_text("shown = False\n")
+    compiled = Path(
+        py_compile.compile(
+            str(tmp_path / "part.py"),
+            doraise=True,
+            invalidation_mode=py_compile.PycInvalidationMode.UNCHECKED_HASH,
+        )
+    )
+    (tmp_path / "part.py").write_text("shown = True\n")
+    command = [sys.executable, "-I", "-c", "import sys; sys.path[:0] = sys.argv[1:]; import part"]
+    command[-1] += "; print(part.shown)"
+    ran = subprocess.run([*command, str(tmp_path)], capture_output=True, text=True, check=True)
+    assert ran.stdout == "False\n"
+    name = f"__pycache__/{compiled.name}"
+    with pytest.raises(BundleError, match="text in UTF-8 alone"):
+        Bundle.read(
+            archive_of({**PROJECT, "part.py": "shown = True\n", name: compiled.read_bytes()})
+        )
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        b"# coding: utf-7\n# harmless +AAo-evil = True\n",  # +AAo- is a line feed
+        b"#!/usr/bin/python\n# vim: set fileencoding=cp500 :\n",
+        b"# coding: no such\n",
+        b"caf\xe9 = 1\n",
+        b"a = 1\0\n",
+        b"\x7fELF\2\1\1\0",
+    ],
+)
+def test_source_that_python_reads_otherwise_than_people_is_refused(
+    archive_of: Archiver, source: bytes
+) -> None:
+    with pytest.raises(BundleError, match="text in UTF-8 alone"):
+        Bundle.read(archive_of({**PROJECT, "a.py": source}))
 
 
 def test_ten_thousand_entries_are_refused(archive_of: Archiver) -> None:

@@ -1,5 +1,7 @@
 """A site's consent to code: only a person approves, and no flood or damage changes that."""
 
+import hashlib
+import itertools
 import json
 import multiprocessing
 import re
@@ -45,7 +47,7 @@ def test_nothing_is_approved_until_a_person_says_so_and_no_longer(
 ) -> None:
     with pytest.raises(NotApprovedError, match="was not approved yet"):
         consent.require(bundle, "plan", site="provider-01")
-    assert consent.decide(bundle.sha256[:8].upper(), "approved").decision == "approved"
+    assert consent.decide(bundle.sha256.upper(), "approved").decision == "approved"
     consent.require(bundle, "plan", site="provider-01")
     consent.decide(bundle.sha256, "rejected")
     with pytest.raises(NotApprovedError, match="was rejected"):
@@ -112,10 +114,46 @@ def test_a_bundle_is_named_by_eight_digits_or_more(
 ) -> None:
     consent.add(bundle)
     with pytest.raises(ConsentError, match="name one by eight or more digits"):
-        consent.decide(named, "approved")
+        consent.decide(named, "rejected")
     with pytest.raises(ConsentError, match="name one by eight or more digits"):
-        consent.decide(bundle.sha256[:7], "approved")
+        consent.decide(bundle.sha256[:7], "rejected")
+    assert [offer.decision for offer in consent.offers()] == ["undecided"]
+
+
+def test_what_was_looked_at_is_approved_and_not_another_that_begins_alike(
+    consent: Consent, bundle: Bundle, bundle_of: BundleMaker
+) -> None:
+    """The birthday of 32 bits: a second of trying makes two bundles of one's own that collide."""
+    shown, swapped = alike(bundle.content, bundle_of("return 'evil'").content)
+    consent.offer(shown, "plan")
+    for number in range(10):  # the one that people read is forgotten
+        consent.offer(bundle_of(f"return {number}"), "plan")
+    consent.offer(swapped, "plan")
+    assert shown.sha256[:8] == swapped.sha256[:8]
+    with pytest.raises(ConsentError, match="all 64 digits"):
+        consent.decide(shown.sha256[:8], "approved")
+    with pytest.raises(ConsentError, match="0 app bundles"):
+        consent.decide(shown.sha256, "approved")
     assert consent.last_approved() is None
+
+
+def alike(one: bytes, other: bytes) -> tuple[Bundle, Bundle]:
+    """Both bundles with comments behind their archives that give their hashes one beginning."""
+    heads = [content[:-2] + (8).to_bytes(2, "little") for content in (one, other)]
+    starts = [hashlib.sha256(head) for head in heads]
+    seen: tuple[dict[bytes, bytes], dict[bytes, bytes]] = ({}, {})
+    for number in itertools.count():
+        tail = f"{number:08}".encode()
+        for own, start in enumerate(starts):
+            tried = start.copy()
+            tried.update(tail)
+            begin = tried.digest()[:4]
+            seen[own][begin] = tail
+            if begin in seen[1 - own]:
+                tails = [seen[each][begin] for each in (0, 1)]
+                first, second = (Bundle.read(h + t) for h, t in zip(heads, tails, strict=True))
+                return first, second
+    raise AssertionError
 
 
 def test_digits_with_which_two_bundles_begin_name_neither(
@@ -128,7 +166,7 @@ def test_digits_with_which_two_bundles_begin_name_neither(
     text = json.dumps([row, row | {"sha256": other}])
     (bundles_of(file) / "consent.json").write_text(text)
     with pytest.raises(ConsentError, match="2 app bundles of this site begin"):
-        consent.decide(bundle.sha256[:20], "approved")
+        consent.decide(bundle.sha256[:20], "rejected")
     assert consent.decide(bundle.sha256, "approved").sha256 == bundle.sha256
     assert [offer.decision for offer in consent.offers()].count("approved") == 1
 

@@ -27,14 +27,14 @@ from rich.console import Console
 from data_contracts.manifest import SiteManifest
 from data_contracts.network import site_folders
 from experiments.config import ExperimentConfig
-from experiments.deployed_run import network_results
+from experiments.deployed_run import _train, network_results
 from experiments.participation import absence, missed_rounds, presence, took_part, why
 from experiments.progress import Reporter
 from experiments.report import deployed, formats, measured, render
 from experiments.run_results import provenance, write_results
 from experiments.words import print_results
 from federation import client_app, server_app
-from federation.checkpoint import Dropout
+from federation.checkpoint import CheckpointError, Dropout
 from federation.deployment.members import Member
 from federation.identity import REGISTRY_FILE
 from federation.in_process import run_in_process
@@ -552,3 +552,22 @@ def test_mlflow_holds_private_estimates_with_their_intervals_and_the_model(
         assert client.get_model_version_by_alias("groundtruth-approved", "candidate")
     finally:
         mlflow.set_tracking_uri(None)
+
+
+# --- going on -------------------------------------------------------------------------------------
+
+
+def test_a_task_is_not_begun_anew_and_charged_anew_because_the_members_have_changed(
+    make_plan: PlanMaker, tmp_path: Path
+) -> None:
+    begun = make_plan(noise_seed=None)
+    place = tmp_path / "tasks" / begun.task
+    place.mkdir(parents=True)
+    (place / "plan.json").write_text(begun.to_json())
+    (place / "checkpoint.json").write_text("what the sites were charged for")
+    now = dataclasses.replace(begun, patients=dict.fromkeys(begun.sites, 710))
+    nobody: Any = None  # no site is asked
+    config, quiet = ExperimentConfig(tasks=(now.task,)), Reporter(quiet=True)
+    with pytest.raises(CheckpointError, match="with another plan than the one of today"):
+        _train(now, nobody, config, tmp_path, quiet)
+    assert (place / "checkpoint.json").read_text() == "what the sites were charged for"

@@ -16,8 +16,20 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 
+import httpx
 import numpy as np
 import pytest
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import load_ssh_private_key
+from flwr.app import ConfigRecord, Message, RecordDict
+from flwr.supercore.constant import TaskType
+from flwr.supercore.inflatable.inflatable_object import (
+    get_all_nested_objects,
+    get_object_tree,
+    no_object_id_recompute,
+)
+from flwr.supercore.task_identity import TaskIdentity
+from flwr.supernode.fleet_http_connection import http_request_response
 
 from data_contracts.manifest import MANIFEST_NAME
 from experiments.benchmarks.local_network import LocalNetwork, wait_for
@@ -29,10 +41,11 @@ from federation.deployment.audit_log import audit_file, show, verify
 from federation.deployment.bundles import Bundle, installed_bundle
 from federation.deployment.consent import Consent
 from federation.deployment.coordinator import Coordinator
-from federation.deployment.membership import COORDINATOR_FILE, NODE_KEY_FILE
+from federation.deployment.membership import AUTHORITY_FILE, COORDINATOR_FILE, NODE_KEY_FILE
+from federation.deployment.runtime import Runtime
 from federation.flower_processes import free_port
 from federation.identity import IDENTITY_FILE
-from federation.in_process import run_in_process
+from federation.in_process import run_in_process, task_identity
 from federation.ledger import Ledger, ledger_file
 from federation.results import read_result
 from federation.strategy import TrainingResult
@@ -529,6 +542,79 @@ def test_another_coordinator_at_the_same_address_is_not_believed(
         impostor.terminate()
         impostor.communicate(timeout=30)
     assert "not signed by the network's authority" in said
+
+
+def test_the_executor_takes_no_tasks_from_whoever_else_listens_at_its_port(
+    network: LocalNetwork,
+) -> None:
+    """The port stands in /proc for all users, and the SuperNode takes seconds to listen there."""
+    pid = network.pids(VICTIM)["executor"]
+    command = Path(f"/proc/{pid}/cmdline").read_bytes().decode().split("\0")
+    address, secret, authority = command[4:7]
+    assert (
+        Runtime(address, Path(secret).read_bytes(), Path(authority).read_bytes()).acquire(
+            TaskType.CLIENT_APP
+        )
+        is None
+    )
+    other = network.coordinator  # as good a stranger as any
+    with pytest.raises(httpx.ConnectError, match="certificate verify failed"):
+        Runtime(other.bind, b"s" * 32, Path(authority).read_bytes()).acquire(TaskType.CLIENT_APP)
+
+
+# --- a hostile site ------------------------------------------------------------------------------
+
+
+@contextmanager
+def hostile(network: LocalNetwork, name: str, *, sends: bool) -> Iterator[None]:
+    """In a site's place, with its key: announces what is no message, and sends it or does not."""
+    state, stop = network.state(name), threading.Event()
+    key = load_ssh_private_key((state / NODE_KEY_FILE).read_bytes(), None)
+    assert isinstance(key, ec.EllipticCurvePrivateKey)
+    authority = (state / AUTHORITY_FILE).read_bytes()
+    keys = key, key.public_key()
+
+    def answer() -> None:
+        with http_request_response(network.coordinator.address, False, authority, keys) as calls:
+            TaskIdentity.node_id, receive, send, _, _, _, push_object, _ = calls
+            while not stop.wait(0.3):
+                if (asked := receive()) is None:
+                    continue
+                TaskIdentity.run_id = number = asked[0].metadata.run_id
+                said = RecordDict({"config": ConfigRecord({"site": name})})
+                with no_object_id_recompute():
+                    reply = Message(said, reply_to=asked[0])
+                    reply.metadata.__dict__["_message_id"] = said.object_id
+                    wanted, session = send(reply, get_object_tree(said), 0.1)
+                    parts = get_all_nested_objects(said)
+                    for each in wanted if sends else ():
+                        push_object(number, session, each, parts[each].deflate())
+
+    with task_identity():
+        thread = threading.Thread(target=answer)
+        thread.start()
+        try:
+            yield
+        finally:
+            stop.set()
+            thread.join(30)
+
+
+@pytest.mark.parametrize(
+    ("sends", "words"), [(True, "what was sent is no reply"), (False, "not online within")]
+)
+def test_a_site_that_sends_no_message_is_named_and_harms_no_other(
+    network: LocalNetwork, out: str, sends: bool, words: str
+) -> None:
+    stop(network, VICTIM)
+    with hostile(network, VICTIM, sends=sends):
+        network.wait_online(VICTIM)
+        code, said = finished(
+            network.run(out, SETTINGS.replace("quorum_minutes = 1", "quorum_minutes = 0.4")), 90
+        )
+    assert code == 0, said
+    (left,) = result_of(network, out).dropouts
+    assert (left.site, left.step, words in left.reason) == (VICTIM, "hello", True)
 
 
 # --- what a site refuses -------------------------------------------------------------------------

@@ -8,7 +8,7 @@ import pytest
 from flwr.common.constant import ErrorCode
 
 from federation import exchange, participants, strategy
-from federation.exchange import Patience
+from federation.exchange import Failure, Patience
 from federation.settings import PrivacySettings
 from federation.strategy import SiteFailureError, TrainingResult
 
@@ -386,3 +386,12 @@ def test_without_privacy_too_a_site_is_asked_again(net: Any, fate: Any) -> None:
 def test_a_patience_without_time_is_refused(seconds: float) -> None:
     with pytest.raises(ValueError, match="seconds above 0"):
         Patience(round_seconds=seconds)
+
+
+def test_what_a_site_gives_as_its_reason_steers_no_terminal_and_fills_no_log() -> None:
+    told = Failure(
+        f"site x: \x1b[2J\x1b]0;owned\x07\nerror: {'A' * 10_000_000}", silent=False
+    ).reason
+    assert told.isprintable()
+    assert told.startswith("site x: \N{REPLACEMENT CHARACTER}[2J")
+    assert len(told) == 1000

@@ -16,6 +16,9 @@ import numpy as np
 import pytest
 from flwr.app import ConfigRecord, Context, Message, MessageType, RecordDict
 from flwr.common.constant import ErrorCode
+from flwr.supercore.fab import Fab
+from flwr.supercore.inflatable.inflatable_utils import inflate_object_from_contents
+from flwr.supercore.run import Run
 
 from data_contracts.manifest import SiteManifest
 from federation import client_app, server_app
@@ -23,7 +26,7 @@ from federation.deployment.audit_log import AUDIT_FILE, show, verify
 from federation.deployment.bundles import Bundle, installed_bundle
 from federation.deployment.consent import Consent
 from federation.deployment.executor import Executor
-from federation.deployment.runtime import Runtime
+from federation.deployment.runtime import Runtime, Task
 from federation.identity import REGISTRY_FILE
 from federation.in_process import InProcessGrid, run_in_process, task_identity
 from federation.ledger import ledger_file
@@ -216,6 +219,17 @@ def test_approved_apps_answer_as_they_do_in_one_process(
         ({}, {"privacy": PrivacySettings(epsilon=50.0)}, "allows max_epsilon"),
         ({}, {"privacy": PrivacySettings(epsilon=None)}, "refuses to train without privacy"),
         ({"min_sites": 4}, {}, "4 sites or more .* the plan names 3"),
+        (
+            {"min_sites": 3},
+            {"privacy": PrivacySettings(epsilon=3.0, dropouts=0.34)},
+            "names 3 and does with 2",
+        ),
+        (
+            {"min_sites": 5},
+            {"sites": ("provider-01", *(f"made-up-{number}" for number in range(9)))},
+            "9 sites whose keys site provider-01 has not pinned",
+        ),
+        ({}, {"privacy": PrivacySettings(epsilon=3.0, secure_sum=False)}, "only sums that are"),
         ({"min_patients": 1000}, {}, "1,000 declared patients or more"),
         ({"tasks": ("readmission_30d",)}, {}, "takes part in readmission_30d"),
         ({}, {"noise_seed": 7}, "draws its noise itself"),
@@ -540,3 +554,27 @@ def test_private_sites_answer_a_whole_run_by_one_process_each(
             executor._end_app()
     for file in private_sites:
         assert "request failed" not in events(file)
+
+
+# --- what comes that is no message ----------------------------------------------------------------
+
+
+class Garbled(Task):
+    """A task whose message is another object: Flower's own reader then raises this."""
+
+    def pull(self) -> tuple[Context, Run, Fab]:
+        return Context(1, 1, {}, RecordDict(), {}), Run.create_empty(1), Fab("", b"", {})
+
+    def pull_message(self, context: Context) -> Message:
+        parts = {HELLO.object_id: HELLO.deflate()}
+        parts |= {each.object_id: each.deflate() for each in HELLO.values()}
+        found = inflate_object_from_contents(HELLO.object_id, parts)
+        raise TypeError(f"Expected object of type Message, but got {type(found).__name__}.")
+
+
+def test_what_is_no_message_is_given_up_and_holds_up_no_later_one(executor: Executor) -> None:
+    """Flower waits for as long as it is told that somebody is at work."""
+    task = Garbled(NOWHERE, "token", 1, 1)
+    executor._fetch(task)
+    assert not task._heart.is_alive()
+    assert executor._here.empty()

@@ -13,10 +13,11 @@ from flwr.serverapp import Grid, ServerApp
 
 from federation import site
 from federation.exchange import Patience
-from federation.identity import REGISTRY_FILE, Registry
+from federation.identity import IDENTITY_FILE, REGISTRY_FILE, Identity, Registry
 from federation.in_process import run_in_process
 from federation.messages import Answer, decode_request, encode_answer
 from federation.plan import RunPlan
+from federation.roster import KeyOffer
 from federation.secure_sum import Upload
 from federation.settings import PrivacySettings
 from federation.strategy import SiteFailureError, TrainingResult, on_each_round, run
@@ -277,6 +278,26 @@ def test_a_site_that_gives_no_key_for_the_run_takes_no_part(
     )
     with pytest.raises(SiteFailureError, match=f"site {BAD} gave no key for the run"):
         carry_out(make_plan(), provider_folders)
+
+
+def test_a_site_that_offers_a_weak_key_is_gone_on_without(
+    make_plan: PlanMaker, provider_folders: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody can agree on a secret over the point of order one, whoever has signed it."""
+    greet = site.greet
+
+    def weak(file: Path, plan: RunPlan, run: str) -> KeyOffer | None:
+        offer = greet(file, plan, run)
+        if offer is None or offer.site != BAD:
+            return offer
+        identity = Identity.load_or_create(file.parent / "state" / IDENTITY_FILE)
+        offer = dataclasses.replace(offer, public_key=bytes(32))
+        return dataclasses.replace(offer, signature=identity.sign(offer.message()))
+
+    monkeypatch.setattr(site, "greet", weak)
+    result = carry_out(make_plan(privacy=TOLERANT), provider_folders)
+    assert [(each.site, each.step) for each in result.dropouts] == [(BAD, "hello")]
+    assert "with which no secret can be agreed on" in result.dropouts[0].reason
 
 
 def test_a_site_that_is_missing_stops_the_run_when_time_is_up(

@@ -14,6 +14,7 @@ from typing import Final, TypedDict, cast
 
 from data_contracts.errors import GroundTruthError
 from data_contracts.vocabulary import PSEUDONYM_PATTERN
+from federation.printable import printable
 from federation.run_state import RUN_ID_PATTERN
 
 LONGEST_REASON: Final = 300
@@ -190,14 +191,3 @@ def _value(name: str, value: object) -> object:
     if name in Fields.__annotations__:
         raise AuditEntryError(f"what an entry of the audit log gives as its {name} is not one")
     raise AuditEntryError("an entry of the audit log has a field that none has")
-
-
-def printable(text: str, longest: int) -> str:
-    """A text as one line of printable characters: a refusal is logged whatever it quotes.
-
-    >>> printable(f"two {chr(10)} lines, a bell {chr(7)}, and more", 22)
-    'two lines, a bell �, …'
-    """
-    line = " ".join(text.split())
-    line = "".join(each if each.isprintable() else "\N{REPLACEMENT CHARACTER}" for each in line)
-    return line if len(line) <= longest else line[: longest - 1] + "…"

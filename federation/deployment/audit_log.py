@@ -62,9 +62,9 @@ from federation.deployment.audit_entry import (
     Event,
     Fields,
     checked,
-    printable,
 )
 from federation.ledger_chain import ORIGIN, Entry, Head, canonical, chain_hash
+from federation.printable import printable
 from federation.run_state import state_folder
 
 AUDIT_FILE: Final = "audit.jsonl"

@@ -11,6 +11,7 @@ import hashlib
 import io
 import re
 import stat
+import tokenize
 import zipfile
 import zlib
 from collections.abc import Mapping
@@ -81,7 +82,7 @@ class Bundle:
 
         Raises:
             BundleError: It is none; or it is too large, holds a path that leads out of it or that
-                two readers could take for different ones, or anything but plain files.
+                two readers could take for different ones, or anything but plain files of text.
         """
         if len(content) > _MAX_BYTES:
             raise BundleError(f"an app bundle has at most {_MAX_BYTES:,} bytes; this one has more")
@@ -92,6 +93,8 @@ class Bundle:
             raise BundleError("this is no app bundle (a zip archive that can be read)") from None
         if _PROJECT not in files:
             raise BundleError(f"this is no app bundle: it holds no {_PROJECT}")
+        if not all(_is_readable(name, file) for name, file in files.items()):
+            raise BundleError("an app bundle holds text in UTF-8 alone; this one does not")
         return cls(content, hashlib.sha256(content).hexdigest(), files)
 
     @property
@@ -215,6 +218,22 @@ def _unpacked(archive: zipfile.ZipFile) -> dict[str, bytes]:
 
 def _is_inside(name: str) -> bool:
     return _PATH.fullmatch(name) is not None and not {".", ".."} & set(name.split("/"))
+
+
+def _is_readable(name: str, content: bytes) -> bool:
+    """Whether people see the code that runs.
+
+    Python would run a compiled file in place of the source beside it (PEP 552 lets it stay
+    unchecked), or read source in an encoding in which a comment is none (PEP 263).
+    """
+    try:
+        text = content.decode("utf-8")
+        if name.endswith(".py"):
+            encoding, _ = tokenize.detect_encoding(io.BytesIO(content).readline)
+            return "\0" not in text and encoding in ("utf-8", "utf-8-sig")
+    except (UnicodeDecodeError, SyntaxError):
+        return False
+    return "\0" not in text
 
 
 def _packed(files: Mapping[str, bytes]) -> bytes:

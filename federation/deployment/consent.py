@@ -30,6 +30,7 @@ Verdict = Literal["approved", "rejected"]
 Decision = Literal[Verdict, "undecided"]
 
 _FOLDER: Final = "bundles"
+_DIGITS: Final = 64
 _MOST_UNDECIDED: Final = 10
 """Offers that nobody has looked at; a flood of them must not fill the disk."""
 
@@ -116,12 +117,20 @@ class Consent:
         """Approve or reject a bundle that the site knows.
 
         Args:
-            sha256: Its SHA-256, or the first eight digits or more of it.
+            sha256: Its SHA-256; to reject, the first eight digits or more of it are enough.
             decision: What is decided.
 
         Raises:
-            ConsentError: The site knows no such bundle, or more than one.
+            ConsentError: The site knows no such bundle, or more than one, or it is to be approved
+                by less than its whole name.
         """
+        if decision == "approved" and len(sha256) != _DIGITS:
+            # Whoever makes bundles can make two that begin alike, and have the one that was looked
+            # at forgotten by a flood of offers.
+            raise ConsentError(
+                "an app bundle is approved by all 64 digits of its SHA-256: `groundtruth site apps "
+                "SITE SHA256` shows them with what it changes"
+            )
         with self._locked() as known:
             found = [each for each in known if each.startswith(sha256.lower())]
             if not re.fullmatch(r"[0-9a-fA-F]{8,64}", sha256) or len(found) != 1:

@@ -1,6 +1,6 @@
 """The site's executor: takes messages from its SuperNode and runs approved app bundles on them.
 
-    python -m federation.deployment.executor SITE.TOML RUNTIME_ADDRESS SECRET_FILE
+    python -m federation.deployment.executor SITE.TOML RUNTIME_ADDRESS SECRET_FILE CA_CERTIFICATE
 
 Before any code of a bundle runs, the release that is installed here reads the run's plan, holds it
 against the site's policy, and the bundle against the site's consent. What is refused never starts;
@@ -29,9 +29,11 @@ from federation.deployment.audit_log import site_log
 from federation.deployment.bundles import Bundle, BundleError
 from federation.deployment.consent import Consent
 from federation.deployment.request_facts import request_facts
-from federation.deployment.runtime import MessageLostError, Runtime, Task
+from federation.deployment.runtime import Runtime, Task
 from federation.deployment.supervisor import stop_on_signals
+from federation.identity import REGISTRY_FILE, Registry
 from federation.plan import RunPlan
+from federation.run_state import state_folder
 from federation.settings import ConfigError
 from federation.site import SitePolicyError, check_policy
 
@@ -147,7 +149,28 @@ class Executor:
                 "experiments on one machine"
             )
         check_policy(manifest, plan)
+        if manifest.origin == "private":
+            self._check_network(manifest, plan)
         return bundle
+
+    def _check_network(self, manifest: SiteManifest, plan: RunPlan) -> None:
+        """Refuse a plan that would show the site's own sum, or counts on sites that are none.
+
+        Raises:
+            SitePolicyError: It does.
+        """
+        peers = Registry.load(state_folder(self._manifest_file) / REGISTRY_FILE).keys
+        if strangers := [each for each in plan.sites if each not in peers]:
+            raise SitePolicyError(
+                f"the plan names {len(strangers)} sites whose keys site {manifest.name} has not "
+                "pinned: hand it the peers.toml of today"
+            )
+        if manifest.min_sites > 1 and not plan.secure_sum:
+            raise SitePolicyError(
+                f"site {manifest.name} gives only sums that are masked with other sites', and the "
+                "plan has no secure sum: set privacy.secure_sum, and privacy.dropouts so low that "
+                "two sites are left (a site gives its own with min_sites = 1)"
+            )
 
     def _answer(self, bundle: Bundle, message: Message, context: Context) -> Message:
         """What the bundle's app says; a process that ends over it is replaced at the next one."""
@@ -175,14 +198,14 @@ class Executor:
             task.begin()
             context, _, bundle = task.pull()
             self._here.put((task, task.pull_message(context), context, bundle.content))
-        except (httpx.HTTPError, MessageLostError) as error:
+        except Exception as error:  # of bytes that are no message, Flower fails in many ways
             _give_up(task, error)
 
     def _carry_out(self, task: Task, message: Message, context: Context, content: bytes) -> None:
         try:
             task.push_message(self.reply(message, context, content), context)
             task.finish()
-        except httpx.HTTPError as error:
+        except Exception as error:  # Flower has dropped the task, or cannot be reached
             _give_up(task, error)
         else:
             task.end()
@@ -225,10 +248,11 @@ def _declined(reply: Message) -> bool:
 
 def main(arguments: list[str]) -> None:
     """Serve until ended by a signal."""
-    manifest_file, address, secret_file = arguments
+    manifest_file, address, secret_file, authority_file = arguments
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
     logging.getLogger("httpx").setLevel(logging.WARNING)
-    runtime = Runtime(address, Path(secret_file).read_bytes())
+    certificates = Path(authority_file).read_bytes()
+    runtime = Runtime(address, Path(secret_file).read_bytes(), certificates)
     stop = threading.Event()
     stop_on_signals(stop)
     with Executor(Path(manifest_file), runtime) as executor:

@@ -72,8 +72,7 @@ class Runtime:
     Attributes:
         address: Address of the SuperLink or SuperNode, as host:port.
         secret: The secret that both sides know.
-        certificates: The CA whose certificates to trust, as PEM; None without TLS, which a
-            SuperNode on the same machine does without.
+        certificates: The CA whose certificates to trust, as PEM; None without TLS.
     """
 
     address: str

@@ -12,8 +12,10 @@ from pathlib import Path
 from typing import Final
 
 from data_contracts.manifest import MANIFEST_NAME, SiteManifest
+from federation.deployment.addresses import Address
 from federation.deployment.audit_entry import Event
 from federation.deployment.audit_log import site_log
+from federation.deployment.certificates import make_authority, make_server
 from federation.deployment.membership import (
     AUTHORITY_FILE,
     NODE_KEY_FILE,
@@ -89,13 +91,30 @@ class _Service:
         node += ["--root-certificates", str(authority), "--auth-supernode-private-key", str(key)]
         node += ["--isolation", "process", "--superexec-auth-secret-file", str(secret)]
         node += ["--host", LOOPBACK, "--port", str(port)]
+        runtime_authority, certificate, private_key = self._runtime_certificate(port)
+        node += ["--ssl-ca-certfile", str(runtime_authority)]
+        node += ["--ssl-certfile", str(certificate), "--ssl-keyfile", str(private_key)]
         executor = [sys.executable, "-m", "federation.deployment.executor"]
         executor += [str(self._manifest_file), f"{LOOPBACK}:{port}", str(secret)]
+        executor += [str(runtime_authority)]
         self._say(f"site {manifest.name} connects to {membership.address}")
         return [
             Process("supernode", node, environment),
             Process("executor", executor, environment),
         ]
+
+    def _runtime_certificate(self, port: int) -> tuple[Path, Path, Path]:
+        """An authority's certificate, and the SuperNode's under it with its key, for the executor.
+
+        Whoever is logged in to this machine sees the port, and may be quicker to listen there.
+        """
+        files = tuple(self.state / f"runtime{suffix}" for suffix in (".ca.crt", ".crt", ".key"))
+        authority = make_authority("runtime")  # its key is needed once
+        made = make_server(authority, Address(LOOPBACK, port))
+        write_whole(files[0], authority.certificate)
+        write_whole(files[1], made.certificate)
+        write_whole(files[2], made.key, mode=0o600)
+        return files[0], files[1], files[2]
 
     def look_after(self) -> None:
         """Once a day, warn of what will keep this site away before long."""

@@ -24,10 +24,10 @@ from flwr.supercore.error import FlowerError
 from flwr.supercore.fab import Fab
 from flwr.supercore.interceptors import RuntimeVersionHttpInterceptor
 from flwr.supercore.task_identity import TaskIdentity
-from flwr.superlink.grid import HttpGrid
 
 from data_contracts.errors import GroundTruthError
 from federation.deployment.bundles import Bundle
+from federation.deployment.grid import DeployedGrid
 from federation.deployment.runtime import Runtime
 
 logger = logging.getLogger("groundtruth.coordinator")
@@ -151,7 +151,9 @@ class SuperLink:
                 )
             with task, _explained():
                 _, flower_run, _ = task.pull()
-                grid = HttpGrid(self.address, root_certificates=self.certificates, token=task.token)
+                grid = DeployedGrid(
+                    self.address, root_certificates=self.certificates, token=task.token
+                )
                 grid._retry_invoker.max_time = _OUTAGE_SECONDS  # ours would wait for ever
                 grid.set_run(flower_run)
                 before = TaskIdentity._run_id, TaskIdentity._node_id, TaskIdentity._task_id
