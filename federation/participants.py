@@ -14,6 +14,7 @@ from federation.exchange import AFTER_AN_ERROR_SECONDS, Failure, Patience, Post,
 from federation.identity import IdentityError, Registry
 from federation.plan import RunPlan
 from federation.roster import KeyOffer, Roster
+from federation.waiting import Waiting
 
 logger = logging.getLogger("groundtruth.rounds")
 
@@ -161,6 +162,7 @@ class Participants:
         missing = {site: Failure(f"{site}: {late}", silent=True) for site in (*wanted, *also)}
         found = _Found({}, {}, missing, {})
         due: dict[int, float] = {}
+        waiting = Waiting("the run", self._patience.quorum_seconds, first=5.0)
         while True:
             now, online = time.monotonic(), set(self._grid.get_node_ids())
             for node in sorted(online - set(found.nodes.values())):
@@ -178,6 +180,7 @@ class Participants:
                 return found
             if time.monotonic() - start > self._patience.quorum_seconds:
                 return found
+            waiting.note(waited_for)
             time.sleep(self._patience.poll_seconds)
 
     def _enter(self, found: _Found, node: int, hello: _Hello, online: Collection[int]) -> None:
