@@ -133,6 +133,11 @@ def run(
     if coordinator is not None:
         deployment = replace(settings.deployment, coordinator=str(coordinator.resolve()))
     settings = settings.with_changes(seed=seed, engine=engine, deployment=deployment)
+    if coordinator is not None and settings.engine != "deployment":
+        raise ConfigError(
+            "--coordinator is for runs over a network's own sites, and the engine is "
+            f"{settings.engine}: add --engine deployment"
+        )
     _run(settings, out, epsilon, overwrite, resume)
 
 

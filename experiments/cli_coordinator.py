@@ -220,6 +220,8 @@ def coordinator_members(
             f"next: {', '.join(waiting)} invited and not admitted; admit their join requests with "
             f"`groundtruth coordinator admit {folder} FILE`"
         )
+    elif not coordinator.peers_file.exists():
+        typer.echo(f"next: invite sites with `groundtruth coordinator invite {folder} --site NAME`")
     else:
         typer.echo(
             f"next: hand {coordinator.peers_file} to every site that has not pinned it, or start "
@@ -266,7 +268,6 @@ def coordinator_start(folder: CoordinatorFolder) -> None:
     coordinator = Coordinator.load(folder)
     stop = threading.Event()
     stop_on_signals(stop)
-    typer.echo(f"network {coordinator.network}: the engine listens at {coordinator.bind}", err=True)
     serve(coordinator, stop, say=lambda text: typer.echo(text, err=True))
 
 

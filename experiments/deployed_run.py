@@ -170,7 +170,7 @@ def _train(
         title = f"{plan.task}: training over {len(plan.sites)} sites"
         patience = config.deployment.patience()
         start = time.monotonic()
-        with reporter.steps(title, rounds) as steps, on_each_round(steps.advance):
+        with reporter.steps(title, rounds) as steps, on_each_round(steps.advance, reporter.say):
             trained = network.train(plan, patience, place / _CHECKPOINT, folder=folder)
         # The result comes last: a task that has one is complete.
         write_whole(place / "seconds.json", json.dumps(time.monotonic() - start).encode())

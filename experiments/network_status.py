@@ -45,6 +45,7 @@ class NetworkStatus:
     Attributes:
         network: Its identifier.
         address: Where sites reach the coordinator.
+        folder: The coordinator's folder.
         service: What the coordinator's service says of itself; None if it does not run.
         reachable: Whether the SuperLink answers.
         sites: The members.
@@ -54,6 +55,7 @@ class NetworkStatus:
 
     network: str
     address: str
+    folder: str
     service: dict[str, Any] | None
     reachable: bool
     sites: tuple[SiteStatus, ...]
@@ -86,6 +88,7 @@ def network_status(coordinator: Coordinator) -> NetworkStatus:
     return NetworkStatus(
         network=coordinator.network,
         address=coordinator.address,
+        folder=str(coordinator.folder),
         service=read_status(coordinator.state),
         reachable=reachable,
         sites=sites,
@@ -97,14 +100,15 @@ def network_status(coordinator: Coordinator) -> NetworkStatus:
 def print_status(status: NetworkStatus, console: Console) -> None:
     """One screen for people."""
     service = status.service
-    state = "does not run: groundtruth coordinator start"
+    state = f"does not run; start it with `groundtruth coordinator start {status.folder}`"
     if service is not None:
         state = f"runs since {ago(service['started'])}"
         if service["restarts"]:
             state += f", started again {service['restarts']} times"
     elif status.reachable:
         state = "answers"
-    console.print(f"network {status.network} at {status.address}: the service {state}")
+    told = f"network {status.network} at {status.address}: the service {state}"
+    console.print(told, highlight=False, markup=False, soft_wrap=True)
     if service is not None and service["problem"]:
         console.print(f"[yellow]problem:[/] {service['problem']}", highlight=False)
     table = Table("site", "role", "online", "since", "contracts", "patients")

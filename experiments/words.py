@@ -146,6 +146,8 @@ def print_audit_log(rows: Iterable[Mapping[str, Any]], console: Console) -> None
     """Print entries of an audit log, each with what it says beside who, when and what."""
     columns = ("seq", "time", "user", "actor", "event", "outcome")
     table = Table(*columns, "more")
+    for column in table.columns:
+        column.overflow = "fold"  # an auditor needs every character
     for row in rows:
         told = {name: value for name, value in row.items() if name not in (*columns, "hash")}
         cells = (

@@ -14,6 +14,7 @@ from flwr.common.constant import ErrorCode
 from flwr.serverapp import Grid
 
 from federation.printable import printable
+from federation.waiting import Waiting
 
 _LOST: Final = frozenset(
     {
@@ -138,6 +139,7 @@ def ask_all(
     due = dict.fromkeys(nodes, start)
     pause = dict.fromkeys(nodes, patience.ask_again_seconds)
     activated: dict[int, str | None] = {}
+    waiting = Waiting("this round", patience.round_seconds, first=30.0)
     while open_:
         now = time.monotonic()
         online = {node.node_id: node.last_activated_at for node in grid.get_nodes()}
@@ -166,6 +168,7 @@ def ask_all(
         if time.monotonic() - start > patience.round_seconds:
             break
         if open_:
+            waiting.note(open_)
             time.sleep(patience.poll_seconds)
     absent = {name: Failure(f"{name}: not online", silent=True) for name in nodes}
     failures = absent | failures

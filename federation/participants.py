@@ -15,6 +15,7 @@ from federation.identity import IdentityError, Registry
 from federation.plan import RunPlan
 from federation.printable import printable
 from federation.roster import KeyOffer, Roster, SecureSumError
+from federation.waiting import Waiting
 
 logger = logging.getLogger("groundtruth.rounds")
 
@@ -162,6 +163,7 @@ class Participants:
         missing = {site: Failure(f"{site}: {late}", silent=True) for site in (*wanted, *also)}
         found = _Found({}, {}, missing, {})
         due: dict[int, float] = {}
+        waiting = Waiting("the run", self._patience.quorum_seconds, first=5.0)
         while True:
             now, online = time.monotonic(), set(self._grid.get_node_ids())
             for node in sorted(online - set(found.nodes.values())):
@@ -179,6 +181,7 @@ class Participants:
                 return found
             if time.monotonic() - start > self._patience.quorum_seconds:
                 return found
+            waiting.note(waited_for)
             time.sleep(self._patience.poll_seconds)
 
     def _enter(self, found: _Found, node: int, hello: _Hello, online: Collection[int]) -> None:

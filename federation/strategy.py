@@ -351,13 +351,22 @@ def _release(request: Request) -> str:
 
 
 @contextmanager
-def on_each_round(call: Callable[[], None]) -> Iterator[None]:
-    """Call a function after every round of a run in this process."""
+def on_each_round(
+    call: Callable[[], None], tell: Callable[[str], None] | None = None
+) -> Iterator[None]:
+    """Call a function after every round of a run in this process.
+
+    Args:
+        call: Called after every round.
+        tell: Called with every word about sites that are waited for, leave or come back.
+    """
 
     class Handler(logging.Handler):
         def emit(self, record: logging.LogRecord) -> None:
             if record.levelno == logging.INFO:
                 call()
+            elif tell is not None:
+                tell(record.getMessage())
 
     handler, level, propagate = Handler(), logger.level, logger.propagate
     logger.addHandler(handler)

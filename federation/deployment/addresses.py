@@ -36,7 +36,7 @@ class Address:
         if not 1 <= number <= 65_535 or "%" in host or bracketed != (":" in host):
             raise ValueError(
                 "an address is HOST:PORT, such as federation.example.org:9092 or "
-                "[2001:db8::7]:9092; it names no scheme and no path"
+                "[2001:db8::7]:9092; it names no scheme and no path, and a port up to 65535"
             )
         ip = _ip(host)
         # Names whose last part is a number are misspelt IP addresses (RFC 3696 section 2).

@@ -1,6 +1,8 @@
 """`groundtruth coordinator start`: a SuperLink that knows the network's members, and no others."""
 
+import errno
 import logging
+import socket
 import threading
 import time
 from collections.abc import Callable
@@ -13,9 +15,11 @@ from cryptography.hazmat.primitives.serialization import (
     load_ssh_public_key,
 )
 
+from federation.deployment.addresses import Address
 from federation.deployment.audit_entry import Event
 from federation.deployment.certificates import days_left
 from federation.deployment.coordinator import Coordinator, CoordinatorError
+from federation.deployment.coordinator_settings import SETTINGS_FILE
 from federation.deployment.members import Members
 from federation.deployment.superlink import (
     Node,
@@ -33,6 +37,10 @@ _START_SECONDS: Final = 60.0
 _CERTIFICATES_SECONDS: Final = 24 * 3600.0
 
 
+class PortInUseError(CoordinatorError):
+    """Another program listens where the SuperLink is to listen."""
+
+
 def serve(
     coordinator: Coordinator, stop: threading.Event, say: Callable[[str], None] = logger.info
 ) -> None:
@@ -44,7 +52,11 @@ def serve(
     with only_one(coordinator.state, "coordinator"):
         service = _Service(coordinator, say)
         supervisor = Supervisor(
-            service.processes, coordinator.state, tick=service.look_after, say=say
+            service.processes,
+            coordinator.state,
+            tick=service.look_after,
+            say=say,
+            wait_for=(PortInUseError,),  # what a killed coordinator has left ends in a moment
         )
         coordinator.log.append(Event.SERVICE_STARTED)
         try:
@@ -76,12 +88,14 @@ class _Service:
     def __init__(self, coordinator: Coordinator, say: Callable[[str], None]) -> None:
         self._coordinator, self._say = coordinator, say
         self._members_due = self._certificates_due = self._ready_by = 0.0
+        self._listens = False
 
     def processes(self) -> list[Process]:
-        """The SuperLink, if its certificate is good.
+        """The SuperLink, if its certificate is good and its port free.
 
         Raises:
             CoordinatorError: The certificate has expired.
+            PortInUseError: Somebody listens there already.
         """
         coordinator = Coordinator.load(self._coordinator.folder)  # as it is today
         if days_left(coordinator.server) < 0:
@@ -90,8 +104,9 @@ class _Service:
                 f"the server's certificate expired on {day}, and no site would connect: "
                 f"groundtruth coordinator renew {coordinator.folder}"
             )
+        _require_free(coordinator)
         self._coordinator = coordinator
-        self._members_due = 0.0
+        self._members_due, self._listens = 0.0, False
         self._ready_by = time.monotonic() + _START_SECONDS
         host, _, port = coordinator.bind.rpartition(":")
         command = [flower_program("flower-superlink")]
@@ -124,6 +139,10 @@ class _Service:
                 if now > self._ready_by:
                     raise
                 return  # it takes a while to start
+            if not self._listens:
+                self._listens = True
+                network, bind = self._coordinator.network, self._coordinator.bind
+                self._say(f"network {network}: the engine listens at {bind}")
             self._members_due = now + _MEMBERS_SECONDS
 
     def _admit(self, link: SuperLink) -> None:
@@ -140,6 +159,25 @@ class _Service:
                 # A key that was shut out once never comes back, here or in members.toml.
                 raise SuperLinkError(f"site {wanted[key]} cannot be let in: {error}") from None
             self._say(f"site {wanted[key]} may connect")
+
+
+def _require_free(coordinator: Coordinator) -> None:
+    address = Address.parse(coordinator.bind)
+    family = socket.AF_INET6 if address.ip and address.ip.version == 6 else socket.AF_INET
+    with socket.socket(family, socket.SOCK_STREAM) as trial:
+        trial.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # closed a moment ago is free
+        try:
+            trial.bind((address.host, address.port))
+        except OSError as error:
+            if error.errno != errno.EADDRINUSE:
+                raise CoordinatorError(
+                    f"{coordinator.bind} cannot be listened at ({error.strerror}): set another "
+                    f"bind in {coordinator.folder / SETTINGS_FILE}"
+                ) from None
+            raise PortInUseError(
+                f"another program listens at {coordinator.bind}: end it, or set another bind in "
+                f"{coordinator.folder / SETTINGS_FILE}"
+            ) from None
 
 
 def _spelt(key: bytes) -> bytes:

@@ -137,7 +137,8 @@ class Supervisor:
         while not stop.wait(_TICK_SECONDS):
             for process, child in self._running:
                 if child.poll() is not None:
-                    return f"{process.name} ended ({_how(child.returncode)})"
+                    log = self._folder / "logs" / f"{process.name}.log"
+                    return f"{process.name} ended ({_how(child.returncode)}); see {log}"
             try:
                 self._tick()
                 self._problem = ""
