@@ -610,7 +610,7 @@ def test_a_site_that_sends_no_message_is_named_and_harms_no_other(
     with hostile(network, VICTIM, sends=sends):
         network.wait_online(VICTIM)
         code, said = finished(
-            network.run(out, SETTINGS.replace("quorum_minutes = 1", "quorum_minutes = 0.4")), 90
+            network.run(out, SETTINGS.replace("quorum_minutes = 1", "quorum_minutes = 0.4"))
         )
     assert code == 0, said
     (left,) = result_of(network, out).dropouts

@@ -1,7 +1,8 @@
 """Flower's grid, for a network in which a site may send anything, or announce it and send nothing.
 
-Flower's own waits up to two hours for a reply that was announced, and the run fails over one that
-is none. Here either is the failure of the site that was asked, and holds up no other.
+Flower's own waits for minutes, and by its limits for hours, until a reply that was announced has
+come, and the run fails over one that is none. Here either is the failure of the site that was
+asked, and holds up no other.
 """
 
 from collections.abc import Iterable
