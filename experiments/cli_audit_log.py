@@ -60,5 +60,7 @@ def audit_log_show(
     finally:
         if as_json:
             typer.echo(json.dumps(list(rows), indent=2))
-        else:
+        elif rows:
             print_audit_log(rows, Console())
+    if not rows and not as_json:
+        typer.echo("no entries that fit")

@@ -45,6 +45,12 @@ def coordinator_init(
         list[str] | None,
         typer.Option(help="A provider in the sites' tables that is no member; repeat it."),
     ] = None,
+    exposed: Annotated[
+        bool,
+        typer.Option(
+            "--exposed", help="Let --bind be reached from other machines, without a proxy."
+        ),
+    ] = False,
 ) -> None:
     """Make a network: its authority, the server's certificate, and an invitation per site."""
     from federation.deployment.coordinator import Coordinator
@@ -58,6 +64,7 @@ def coordinator_init(
         multiplicity=multiplicity,
         payers=payer or (),
         providers=provider or (),
+        exposed=exposed,
     )
     typer.echo(f"network {made.network} in {folder}; sites reach it at {made.address}")
     _say_service_files(made)

@@ -124,9 +124,11 @@ def noise_in_words(plan: RunPlan) -> str:
         return "No noise at all: not for private data."
     words = _WITHOUT_SECURE_SUM
     if plan.secure_sum:
+        least, most = plan.minimum_sites, len(plan.sites)
+        sites = f"{least} to {most}" if least < most else f"all {most}"
         words = (
-            f"Secure sums: the coordinator sees only sums over {plan.minimum_sites} to "
-            f"{len(plan.sites)} sites, and the noise of any {plan.noise_shares} of them suffices."
+            f"Secure sums: the coordinator sees only sums over {sites} sites, and the noise of "
+            f"any {plan.noise_shares} of them suffices."
         )
     if plan.noise_seed is None:
         return words

@@ -36,6 +36,11 @@ def write_whole(file: Path, content: bytes, *, mode: int = 0o644) -> None:
     with written_beside(file, content) as part:
         part.chmod(mode)
         part.replace(file)
+    folder = os.open(file.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)  # the name, too, outlives a power cut
+    finally:
+        os.close(folder)
 
 
 def write_new(file: Path, content: bytes) -> None:

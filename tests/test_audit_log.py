@@ -956,6 +956,18 @@ def test_show_prints_what_is_asked_for(invoke: Invoke, file: Path, written: list
         assert (code, words in err) == (2, True)
 
 
+def test_show_of_no_entries_and_of_no_log_says_so_without_an_empty_table(
+    invoke: Invoke, file: Path, written: list[bytes], tmp_path: Path
+) -> None:
+    assert invoke("audit-log", "show", file, "--since", "2100-01-01")[:2] == (
+        0,
+        "no entries that fit\n",
+    )
+    code, out, err = invoke("audit-log", "show", tmp_path / "nowhere")
+    assert (code, out) == (2, "")
+    assert "there is no such file or folder" in err
+
+
 def test_show_of_a_damaged_log_ends_with_the_damage(
     invoke: Invoke, file: Path, written: list[bytes]
 ) -> None:

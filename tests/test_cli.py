@@ -139,7 +139,7 @@ def test_unknown_task(invoke: Invoke, settings: Path) -> None:
 
 
 def test_unknown_engine(invoke: Invoke, settings: Path) -> None:
-    assert_refused(invoke("run", settings, "--engine", "ray"), "in-process or simulation")
+    assert_refused(invoke("run", settings, "--engine", "ray"), "in-process, simulation, deployment")
 
 
 def test_folder_in_use_is_refused_resumed_or_overwritten(
@@ -149,13 +149,11 @@ def test_folder_in_use_is_refused_resumed_or_overwritten(
     assert invoke("run", settings, "--out", out)[0] == 0
     before = json.loads((out / "results.json").read_text())
     assert_refused(invoke("run", settings, "--out", out), "not empty", "--resume", "--overwrite")
-    code, _, err = invoke("run", settings, "--out", out, "--resume")
+    code, _, err = invoke("run", "--resume", out)
     assert code == 0
     assert "finished before, kept" in err
     assert json.loads((out / "results.json").read_text())["tasks"] == before["tasks"]
-    assert_refused(
-        invoke("run", settings, "--out", out, "--resume", "--seed", "8"), "other settings"
-    )
+    assert_refused(invoke("run", settings, "--resume", out, "--seed", "8"), "other settings")
     code, _, err = invoke("run", settings, "--out", out, "--overwrite", "--seed", "8")
     assert code == 0
     assert "finished before" not in err
@@ -166,9 +164,9 @@ def test_nobody_else_runs_in_a_folder_meanwhile(
 ) -> None:
     (tmp_path / "run").mkdir()
     (tmp_path / "run/config.json").write_text("{}")
-    for how in ("--resume", "--overwrite"):
+    for how in (["--resume", "run"], ["--out", "run", "--overwrite"]):
         with FileLock(tmp_path / "run/.lock"):
-            result = invoke("run", settings, "--out", "run", how)
+            result = invoke("run", settings, *how)
         assert_refused(result, "a run is going on in run")
     assert (tmp_path / "run/config.json").read_text() == "{}"
 
@@ -212,7 +210,7 @@ def test_folder_of_somebody_else_is_never_overwritten(
 
 
 def test_overwrite_and_resume_contradict(invoke: Invoke, settings: Path) -> None:
-    assert_refused(invoke("run", settings, "--overwrite", "--resume"), "contradict")
+    assert_refused(invoke("run", settings, "--overwrite", "--resume", "run"), "contradict")
 
 
 def test_network_that_is_not_there(invoke: Invoke, settings: Path, network: Path) -> None:
@@ -338,7 +336,7 @@ def test_resume_runs_a_task_again_where_the_data_have_changed(
     out = tmp_path / "runs/changed"
     assert invoke("run", settings, "--out", out)[0] == 0
     rewrite(network, "provider-01", "pa_request", lambda table: table.head(400))
-    code, _, err = invoke("run", settings, "--out", out, "--resume")
+    code, _, err = invoke("run", "--resume", out)
     assert code == 0
     assert "the data have changed since" in err
 
@@ -346,9 +344,10 @@ def test_resume_runs_a_task_again_where_the_data_have_changed(
 def test_resume_and_overwrite_need_a_folder_that_holds_a_run(
     invoke: Invoke, settings: Path, tmp_path: Path
 ) -> None:
-    assert_refused(invoke("run", settings, "--resume"), "--out")
+    assert_refused(invoke("run"), "--resume")
     assert_refused(invoke("run", settings, "--overwrite"), "--out")
-    assert_refused(invoke("run", settings, "--resume", "--out", "typo"), "no run to go on with")
+    assert_refused(invoke("run", "--resume", "typo"), "no run to go on with")
+    assert_refused(invoke("run", settings, "--resume", "typo", "--out", "other"), "--out")
     assert not (tmp_path / "typo").exists()
 
 

@@ -14,6 +14,7 @@ from data_contracts.manifest import SiteManifest
 from federation.deployment.audit_log import AUDIT_FILE, AuditLogError, show
 from federation.deployment.bundles import Bundle
 from federation.deployment.consent import Consent, ConsentError, NotApprovedError
+from federation.deployment.site_service import undecided_apps
 
 BundleMaker = Callable[..., Bundle]
 
@@ -74,6 +75,19 @@ def test_a_bundle_is_offered_once_and_shown_with_the_plan_of_its_last_run(
     assert (second.seen, second.plan) == (first.seen, "another plan")
     assert consent.add(bundle).plan == "another plan"
     assert logged(file) == [("app offered", bundle.sha256)]
+
+
+def test_people_at_the_site_are_told_of_a_bundle_until_they_decide(
+    consent: Consent, bundle: Bundle, file: Path
+) -> None:
+    assert undecided_apps(file) == {}
+    consent.offer(bundle, "{}")
+    told = undecided_apps(file)
+    assert list(told) == [bundle.sha256]
+    shows = f"`groundtruth site apps {file.parent} {bundle.sha256[:16]}`"
+    assert shows in told[bundle.sha256]
+    consent.decide(bundle.sha256, "rejected")
+    assert undecided_apps(file) == {}
 
 
 def test_whoever_adds_a_bundle_at_the_site_is_no_run_that_offers_one(

@@ -227,7 +227,12 @@ def test_a_network_without_a_name_gets_one_of_its_own(tmp_path: Path) -> None:
 
 def test_the_settings_are_read_back_as_they_were_given(tmp_path: Path) -> None:
     made = Coordinator.init(
-        tmp_path / "new", "n", "[2001:DB8::7]:443", bind="0.0.0.0:8443", multiplicity=5
+        tmp_path / "new",
+        "n",
+        "[2001:DB8::7]:443",
+        bind="0.0.0.0:8443",
+        multiplicity=5,
+        exposed=True,
     )
     read = Coordinator.load(tmp_path / "new")
     assert read == made
@@ -241,6 +246,7 @@ def test_the_settings_are_read_back_as_they_were_given(tmp_path: Path) -> None:
         ('id = "net-0001"', 'id = "Net"', "pseudonym"),
         (f'address = "{ADDRESS}"', 'address = "0.0.0.0:1"', "wildcard"),
         ("multiplicity = 3", 'multiplicity = "3"', "type int"),
+        ('bind = "127.0.0.1:', 'bind = "0.0.0.0:', "control interface, which has no login"),
         ("[server]", "[server", "coordinator.toml"),
     ],
 )

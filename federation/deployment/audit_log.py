@@ -372,7 +372,10 @@ def _explain(file: Path, error: OSError) -> NoReturn:
     if isinstance(error, BlockingIOError):
         what = f"it has been in use by another process for {_BUSY_SECONDS:g} s"
     elif isinstance(error, FileNotFoundError):
-        what = "there is no such file or folder"
+        raise AuditLogUnavailableError(
+            f"{file}: there is no such file or folder. An audit log is audit.jsonl in a "
+            "coordinator's folder, or in the state folder of a site"
+        ) from None
     else:
         what = error.strerror or "it cannot be used"
     raise AuditLogUnavailableError(

@@ -73,6 +73,8 @@ class Coordinator(CoordinatorFolder):
         multiplicity: int = DEFAULT_MULTIPLICITY,
         payers: Iterable[str] = (),
         providers: Iterable[str] = (),
+        *,
+        exposed: bool = False,
     ) -> "Coordinator":
         """Make a coordinator's folder, with new keys and an invitation for each site.
 
@@ -85,6 +87,7 @@ class Coordinator(CoordinatorFolder):
             multiplicity: Sites at which a patient may stand.
             payers: Payers that stand in the sites' tables, members aside.
             providers: Providers, likewise.
+            exposed: Whether `bind` may be reached from other machines.
 
         Raises:
             CoordinatorError: The folder is in use, or the network's name or an address cannot be.
@@ -93,7 +96,7 @@ class Coordinator(CoordinatorFolder):
         invited = [Invited.parse(site) for site in sites]
         network = network or f"network-{secrets.token_hex(2)}"
         try:
-            server = ServerSettings(str(Address.parse(address)), str(Address.parse(bind)))
+            server = ServerSettings(str(Address.parse(address)), str(Address.parse(bind)), exposed)
             settings = CoordinatorSettings(
                 NetworkSettings(network, multiplicity, tuple(payers), tuple(providers)), server
             )

@@ -146,12 +146,14 @@ class _Service:
             self._members_due = now + _MEMBERS_SECONDS
 
     def _admit(self, link: SuperLink) -> None:
-        members = Members(self._coordinator).active()
-        wanted = {_spelt(member.node_key.encode()): site for site, member in members.items()}
+        members = Members(self._coordinator).all()
+        names = {_spelt(member.node_key.encode()): site for site, member in members.items()}
+        wanted = {key: site for key, site in names.items() if not members[site].revoked}
         known = {_spelt(node.public_key): node for node in link.nodes()}
         for key in known.keys() - wanted.keys():
             link.unregister(known[key].node_id)
-            self._say(f"node {known[key].node_id} is no member's any more, and was shut out")
+            who = f"site {names[key]}" if key in names else "a node with keys of no member"
+            self._say(f"{who} was shut out")
         for key in wanted.keys() - known.keys():
             try:
                 link.register(key, wanted[key])

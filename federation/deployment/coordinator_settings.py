@@ -26,6 +26,7 @@ providers = {providers}
 [server]
 address = "{address}"  # HOST:PORT at which sites reach this coordinator
 bind = "{bind}"  # HOST:PORT at which the engine listens, behind the reverse proxy
+exposed = {exposed}  # whether that may be more than this machine; control has no login
 """
 
 
@@ -60,15 +61,24 @@ class ServerSettings:
     Attributes:
         address: HOST:PORT that sites use.
         bind: HOST:PORT at which the engine listens.
+        exposed: Whether it may listen where others than this machine reach it. Its control
+            interface has no login.
     """
 
     address: str
     bind: str = DEFAULT_BIND
+    exposed: bool = False
 
     def __post_init__(self) -> None:
         Address.of_server(self.address)
-        if Address.parse(self.bind).ip is None:
+        if (ip := Address.parse(self.bind).ip) is None:
             raise ValueError("bind takes an IP address and a port, such as 127.0.0.1:9092")
+        if not (ip.is_loopback or self.exposed):
+            raise ValueError(
+                f"at {self.bind} whoever reaches it could use Flower's control interface, which "
+                "has no login: bind to 127.0.0.1 and let the reverse proxy in deploy/ stand before "
+                "it, or say exposed = true under [server] (--exposed)"
+            )
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,4 +97,5 @@ class CoordinatorSettings:
             providers=json.dumps(self.network.providers),
             address=self.server.address,
             bind=self.server.bind,
+            exposed=str(self.server.exposed).lower(),
         )

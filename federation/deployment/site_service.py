@@ -16,6 +16,7 @@ from federation.deployment.addresses import Address
 from federation.deployment.audit_entry import Event
 from federation.deployment.audit_log import site_log
 from federation.deployment.certificates import make_authority, make_server
+from federation.deployment.consent import Consent
 from federation.deployment.membership import (
     AUTHORITY_FILE,
     NODE_KEY_FILE,
@@ -62,12 +63,24 @@ def serve(
             log.append(Event.SERVICE_STOPPED, restarts=supervisor.restarts)
 
 
+def undecided_apps(manifest_file: Path) -> dict[str, str]:
+    """SHA-256 of every app bundle that waits for a decision -> what to tell people about it."""
+    site = manifest_file.parent
+    return {
+        offer.sha256: f"app bundle {offer.sha256[:16]} waits for a decision, and its runs are "
+        f"refused: `groundtruth site apps {site} {offer.sha256[:16]}` shows it"
+        for offer in Consent(manifest_file).offers()
+        if offer.decision == "undecided"
+    }
+
+
 class _Service:
     def __init__(self, site_folder: Path, say: Callable[[str], None]) -> None:
         self.state = state_of(site_folder.resolve())
         self._manifest_file = self.state.parent / MANIFEST_NAME
         self._say = say
         self._check_due = 0.0
+        self._told: set[str] = set()
 
     def processes(self) -> list[Process]:
         """The SuperNode and the executor, if the coordinator lets this site in.
@@ -117,7 +130,11 @@ class _Service:
         return files[0], files[1], files[2]
 
     def look_after(self) -> None:
-        """Once a day, warn of what will keep this site away before long."""
+        """Tell of app bundles to decide on; once a day, of what will keep this site away."""
+        undecided = undecided_apps(self._manifest_file)
+        for sha256 in undecided.keys() - self._told:
+            self._say(undecided[sha256])
+        self._told |= undecided.keys()
         if time.monotonic() >= self._check_due:
             self._look_at_server(Membership.load(self._manifest_file))
 

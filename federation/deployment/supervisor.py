@@ -32,6 +32,7 @@ _STEADY_SECONDS: Final = 120.0
 """After so long without an end, the next one counts as the first."""
 _TICK_SECONDS, _GRACE_SECONDS = 1.0, 8.0
 _LOG_BYTES, _LOG_FILES = 5_000_000, 3
+_LOCK_SECONDS: Final = 1.0  # longer than anybody takes who only looks
 _PR_SET_PDEATHSIG = 1  # <linux/prctl.h>
 
 
@@ -207,20 +208,26 @@ def only_one(folder: Path, what: str) -> Iterator[None]:
     """
     private_folder(folder)
     with (folder / f".{what}.lock").open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise ServiceError(f"a {what} is at work at {folder.parent} already") from None
+        deadline = time.monotonic() + _LOCK_SECONDS
+        while True:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if time.monotonic() > deadline:
+                    raise ServiceError(f"a {what} is at work at {folder.parent} already") from None
+            time.sleep(0.05)
         yield
 
 
 def is_held(folder: Path, what: str) -> bool:
     """Whether a process is doing it just now; see `only_one`."""
-    try:
-        with only_one(folder, what):
-            return False
-    except ServiceError:
-        return True
+    with (private_folder(folder) / f".{what}.lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+        return False
 
 
 def status_file(folder: Path) -> Path:
