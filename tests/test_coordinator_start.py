@@ -38,7 +38,7 @@ def test_a_port_in_use_is_named_and_waited_for(tmp_path: Path) -> None:
 
 def test_an_address_that_is_not_this_machines_is_named(tmp_path: Path) -> None:
     made = Coordinator.init(
-        tmp_path / "hub", "net-0001", ADDRESS, bind="192.0.2.1:9092"
+        tmp_path / "hub", "net-0001", ADDRESS, bind="192.0.2.1:9092", exposed=True
     )  # RFC 5737
     with pytest.raises(GroundTruthError, match=r"192\.0\.2\.1:9092 cannot be listened at"):
         serve(made, threading.Event())

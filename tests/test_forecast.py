@@ -61,7 +61,7 @@ def ran(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """The figures of a finished run of `small()`."""
     folder = tmp_path_factory.mktemp("forecast") / "run"
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("experiments.job.render", lambda *_: None)
+        patch.setattr("experiments.run_results.render", lambda *_: None)
         run_experiment(small(), folder)
     figures: dict[str, Any] = json.loads((folder / "results.json").read_text())
     return figures
