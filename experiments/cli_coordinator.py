@@ -32,8 +32,12 @@ def coordinator_init(
     ] = "",
     site: Sites = None,
     bind: Annotated[
-        str, typer.Option(help="IP:PORT at which the engine listens, behind the reverse proxy.")
-    ] = "127.0.0.1:9092",
+        str,
+        typer.Option(
+            help="IP:PORT at which the engine listens, behind the reverse proxy; 127.0.0.1:9092 "
+            "unless given, or the address itself where that is loopback."
+        ),
+    ] = "",
     multiplicity: Annotated[
         int, typer.Option(min=1, help="Sites at which a patient may stand; declared to sites.")
     ] = 3,

@@ -69,7 +69,7 @@ class Coordinator(CoordinatorFolder):
         network: str,
         address: str,
         sites: Iterable[str] = (),
-        bind: str = DEFAULT_BIND,
+        bind: str = "",
         multiplicity: int = DEFAULT_MULTIPLICITY,
         payers: Iterable[str] = (),
         providers: Iterable[str] = (),
@@ -83,7 +83,8 @@ class Coordinator(CoordinatorFolder):
             network: The network's identifier; "" makes one.
             address: HOST:PORT at which sites reach the coordinator.
             sites: Sites to invite, each `NAME` or `NAME:ROLE`.
-            bind: HOST:PORT at which the engine listens.
+            bind: HOST:PORT at which the engine listens; "" is the address itself where that is this
+                machine's own (no proxy stands between), and DEFAULT_BIND elsewhere.
             multiplicity: Sites at which a patient may stand.
             payers: Payers that stand in the sites' tables, members aside.
             providers: Providers, likewise.
@@ -96,7 +97,10 @@ class Coordinator(CoordinatorFolder):
         invited = [Invited.parse(site) for site in sites]
         network = network or f"network-{secrets.token_hex(2)}"
         try:
-            server = ServerSettings(str(Address.parse(address)), str(Address.parse(bind)), exposed)
+            reached = Address.parse(address)
+            alone = reached.ip is not None and reached.ip.is_loopback
+            listens = Address.parse(bind or (address if alone else DEFAULT_BIND))
+            server = ServerSettings(str(reached), str(listens), exposed)
             settings = CoordinatorSettings(
                 NetworkSettings(network, multiplicity, tuple(payers), tuple(providers)), server
             )
