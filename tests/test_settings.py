@@ -179,6 +179,8 @@ def test_the_keys_of_a_plans_text_do_not_depend_on_their_order() -> None:
         ({"contracts": {}}, "contracts must name pa_request, pa_decision, clinical_outcome"),
         ({"contracts": VERSIONS | {"claim_payment": "1.0.0"}}, "and no others"),
         ({"contracts": VERSIONS | {"pa_request": "1.0"}}, r"contracts\.pa_request: '1\.0'"),
+        ({"patients": {"provider-99": 5}}, "patients must name sites"),
+        ({"patients": {"provider-01": -1}}, "patients must name sites"),
     ],
 )
 def test_a_plan_that_cannot_be_carried_out_is_refused(changes: dict[str, Any], word: str) -> None:

@@ -414,3 +414,14 @@ def test_a_coordinator_with_another_registry_trusts_no_site(
     with pytest.raises(SiteFailureError, match=f"site {BAD} was not signed with its key") as caught:
         carry_out(make_plan(), provider_folders, Registry(keys))
     assert "site provider-01 was not signed with its key" in str(caught.value)
+
+
+def test_whoever_looks_on_is_told_of_rounds_and_of_warnings(
+    make_plan: PlanMaker, provider_folders: list[Path]
+) -> None:
+    done: list[int] = []
+    told: list[str] = []
+    with on_each_round(lambda: done.append(1), told.append):
+        carry_out(make_plan(privacy=TOLERANT), provider_folders, deeds={BAD: vanish(2)})
+    assert len(done) == 7
+    assert [line.partition(":")[0] for line in told] == ["gradient 1"]
