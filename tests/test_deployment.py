@@ -657,10 +657,10 @@ def test_a_run_that_asks_for_more_epsilon_than_the_policy_allows_is_refused(
 def test_a_site_without_room_to_write_is_named_and_nothing_is_charged_twice(
     network: LocalNetwork, out: str
 ) -> None:
-    """What it keeps of runs lies on a disk of 100 kB, which an upload fills."""
+    """What it keeps of runs lies on a disk of 12 kB, which an upload fills."""
     runs = network.state(VICTIM) / "runs"
     runs.mkdir(exist_ok=True)
-    mount = 'mount -t tmpfs -o size=100k none "$0" && exec "$@"'
+    mount = 'mount -t tmpfs -o size=12k none "$0" && exec "$@"'
     if subprocess.run(["unshare", "-rm", "true"], check=False).returncode:
         pytest.skip("this system gives no disks of our own")
     stop(network, VICTIM)
