@@ -170,7 +170,7 @@ def _told(error: Exception) -> TrackingError:
 def _status(error: Exception) -> int | None:
     """Status of the answer, if it was one that MLflow or its upload of artifacts refused."""
     if isinstance(error, MlflowException):
-        return int(error.get_http_status_code())  # type: ignore[no-untyped-call]
+        return int(error.get_http_status_code())  # type: ignore[no-untyped-call] # MLflow types it not
     if isinstance(error, requests.HTTPError) and error.response is not None:
         return error.response.status_code
     return None

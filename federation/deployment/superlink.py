@@ -2,7 +2,7 @@
 
 import logging
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Final
@@ -217,9 +217,9 @@ def _explained() -> Iterator[None]:
         ) from None
 
 
-def _quietly(call: object, *arguments: object) -> None:
+def _quietly(call: Callable[..., object], *arguments: object) -> None:
     """Call what only tidies up: its failure must not hide the reason."""
     try:
-        call(*arguments)  # type: ignore[operator]
-    except Exception as error:
-        logger.debug("could not tidy up: %s", error)
+        call(*arguments)
+    except (SuperLinkError, httpx.HTTPError) as error:
+        logger.warning("could not tidy up at the SuperLink: %s", error)
