@@ -26,7 +26,7 @@ from federation.deployment.membership import (
 from federation.deployment.node import NotAdmittedError, sign_off
 from federation.deployment.server_check import UnreachableError, check_server
 from federation.deployment.supervisor import Process, ServiceError, Supervisor, only_one
-from federation.flower_processes import LOOPBACK, flower_environment, flower_program, free_port
+from federation.flower_processes import LOOPBACK, flower_environment, free_port
 from federation.identity import IDENTITY_FILE, REGISTRY_FILE, Identity, Registry
 from federation.private_files import private_folder, read_private, write_whole
 
@@ -100,7 +100,8 @@ class _Service:
         write_whole(secret, secrets.token_bytes(32), mode=0o600)
         port = free_port()
         environment = flower_environment(self.state / "flower")
-        node = [flower_program("flower-supernode"), "--superlink", membership.address]
+        node = [sys.executable, "-m", "federation.deployment.supernode"]
+        node += ["--superlink", membership.address]
         node += ["--root-certificates", str(authority), "--auth-supernode-private-key", str(key)]
         node += ["--isolation", "process", "--superexec-auth-secret-file", str(secret)]
         node += ["--host", LOOPBACK, "--port", str(port)]
